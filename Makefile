@@ -1,0 +1,59 @@
+# Everything runs in an environment of its own: $(VENV), made on first use.
+VENV ?= .venv
+WORKERS ?= 4
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help demo test check test-all stress coverage lint format typecheck docs \
+	bench debian clean
+
+help: ## what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | \
+		while read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+
+demo: $(VENV)/.demo ## connect, TLS, STARTTLS and errors against embedded peers; no root
+	$(BIN)/python -m wsockets demo
+
+test: debian lint typecheck docs check ## all checks; may install Debian packages
+check: $(VENV)/.dev ## the tests alone, with the coverage gate
+	$(PYTEST) -n $(WORKERS) --dist loadgroup --cov --cov-report=term-missing
+
+lint: $(VENV)/.dev ## ruff, and the layers that imports must keep
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.dev ## let ruff rewrite
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: $(VENV)/.dev ## mypy --strict
+	$(BIN)/mypy
+
+docs: $(VENV)/.dev ## the documentation, in build/docs; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
+coverage: $(VENV)/.dev ## what each module's own test file covers by itself
+	$(BIN)/python -m tools.module_coverage
+
+stress: $(VENV)/.dev ## the asynchronous tests, 20 times over
+	$(PYTEST) -n $(WORKERS) -m trio --count 20 -q --hypothesis-profile stress
+
+test-all: $(VENV)/.dev debian ## the tests on every other Python found (3.11 to 3.13)
+	tools/others.sh $(BIN)/python $(WORKERS)
+
+bench: $(VENV)/.dev ## measure beside trio, asyncio, uvloop and node
+	$(BIN)/python -m bench
+
+debian: ## the Debian packages of the tests' peers, those missing
+	@tools/debian.sh
+
+clean: ## remove what was made, the environments included
+	rm -rf .venv .venv-* build dist .coverage .coverage.* .mypy_cache .ruff_cache \
+		.pytest_cache .hypothesis *.egg-info
+
+$(VENV)/.%: pyproject.toml tools/venv.sh
+	tools/venv.sh $(VENV) $*
+	@touch $@

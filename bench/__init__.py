@@ -1,0 +1,1 @@
+"""Benchmarks of the sockets against their peers; `python -m bench --help`."""

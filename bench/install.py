@@ -1,0 +1,37 @@
+"""Installs the peers: Debian's node where it is missing, npm's and pip's packages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+
+from rich.console import Console
+
+from bench.plan import HERE, ROOT
+
+
+def requirements() -> list[str]:
+    """What the extra `bench` of this project asks for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [str(each) for each in project["optional-dependencies"]["bench"]]
+
+
+def install(console: Console) -> None:
+    """Install all peers; one that cannot be had is reported and later skipped."""
+    steps = [
+        [sys.executable, "-m", "pip", "install", "--quiet", *requirements()],
+        ["npm", "ci", "--prefix", str(HERE), "--no-audit", "--no-fund"],
+    ]
+    if not (shutil.which("node") and shutil.which("npm")):
+        root = [] if os.geteuid() == 0 else ["sudo"]
+        apt = [*root, "apt-get", "install", "--yes", "--no-install-recommends"]
+        steps.insert(1, [*apt, "nodejs", "npm"])
+    for command in steps:
+        console.print("$", *command, style="bold", markup=False, highlight=False)
+        try:
+            subprocess.run(command, cwd=HERE, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            console.print(f"  {error}", style="yellow", markup=False)

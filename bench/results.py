@@ -1,0 +1,197 @@
+"""What a run of the benchmarks found, as values and as a JSON file.
+
+README.md describes the file; `load` reads back what `save` wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from bench.plan import REFERENCE
+
+SCHEMA = 1
+
+
+def rounded(value: float) -> float:
+    """To four significant digits, which is more than the noise leaves."""
+    return float(f"{value:.4g}")
+
+
+@attrs.frozen
+class Figure:
+    """One client on one measure.
+
+    `values` are in the measure's unit, one a repeat; `baseline` is the CPU seconds
+    (median) that were taken off each, `wall` how long a run took (median). `checked`
+    is the number of payload bytes whose sha256 was compared beforehand, 0 where the
+    peer's greeting is all that comes.
+    """
+
+    values: tuple[float, ...]
+    baseline: float
+    wall: float
+    checked: int
+    cipher: str | None
+
+    @property
+    def median(self) -> float:
+        """The middle value."""
+        return statistics.median(self.values)
+
+    @property
+    def best(self) -> float:
+        """The least value: what the work costs where nothing disturbs it."""
+        return min(self.values)
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between the quartiles, in parts of the median."""
+        if len(self.values) < 2:
+            return 0.0
+        low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
+        return (high - low) / 2 / abs(self.median) if self.median else 0.0
+
+
+@attrs.frozen
+class Ratio:
+    """One client's figure in parts of another's.
+
+    `median`, `low` and `high` are over the repeats, each of which ran both clients
+    one soon after the other; `best` compares the least values.
+    """
+
+    median: float
+    low: float
+    high: float
+    best: float
+
+
+@attrs.frozen
+class Section:
+    """All clients on one measure; the skipped and failed ones with the reason."""
+
+    name: str
+    title: str
+    unit: str
+    count: int
+    size: int
+    goals: Mapping[str, float]
+    figures: dict[str, Figure]
+    skipped: dict[str, str]
+    failed: dict[str, str]
+
+    def ratio(self, client: str, to: str = REFERENCE) -> Ratio | None:
+        """`client` in parts of `to`; None unless both were measured."""
+        mine, other = self.figures.get(client), self.figures.get(to)
+        if mine is None or other is None or min(other.values) <= 0:
+            return None
+        parts = [a / b for a, b in zip(mine.values, other.values, strict=True)]
+        return Ratio(
+            median=statistics.median(parts),
+            low=min(parts),
+            high=max(parts),
+            best=mine.best / other.best,
+        )
+
+
+@attrs.frozen
+class Results:
+    """A whole run."""
+
+    started: str
+    repeats: int
+    quick: bool
+    pin: str
+    machine: dict[str, Any]
+    clients: dict[str, dict[str, str]]
+    sections: tuple[Section, ...]
+
+
+def _figure(section: Section, name: str) -> dict[str, Any]:
+    figure = section.figures[name]
+    ratio = section.ratio(name)
+    return {
+        "median": rounded(figure.median),
+        "best": rounded(figure.best),
+        "spread": rounded(figure.spread),
+        "values": [rounded(each) for each in figure.values],
+        "ratio": None
+        if ratio is None
+        else {key: rounded(each) for key, each in attrs.asdict(ratio).items()},
+        "baseline": rounded(figure.baseline),
+        "wall": rounded(figure.wall),
+        "checked": figure.checked,
+        "cipher": figure.cipher,
+    }
+
+
+def save(results: Results, path: Path) -> None:
+    """Write `results` as JSON."""
+    data = {
+        "schema": SCHEMA,
+        "started": results.started,
+        "repeats": results.repeats,
+        "quick": results.quick,
+        "pin": results.pin,
+        "reference": REFERENCE,
+        "machine": results.machine,
+        "clients": results.clients,
+        "measures": {
+            section.name: {
+                "title": section.title,
+                "unit": section.unit,
+                "count": section.count,
+                "size": section.size,
+                "goals": dict(section.goals),
+                "figures": {each: _figure(section, each) for each in section.figures},
+                "skipped": section.skipped,
+                "failed": section.failed,
+            }
+            for section in results.sections
+        },
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+
+
+def load(path: Path) -> Results:
+    """Read what `save` wrote; ValueError where the file is of another schema."""
+    data = json.loads(path.read_text())
+    if data["schema"] != SCHEMA:
+        raise ValueError(f"{path} has schema {data['schema']!r}; known is {SCHEMA}")
+    keys = ("baseline", "wall", "checked", "cipher")
+    sections = tuple(
+        Section(
+            name=name,
+            title=each["title"],
+            unit=each["unit"],
+            count=each["count"],
+            size=each["size"],
+            goals=each["goals"],
+            figures={
+                client: Figure(
+                    values=tuple(figure["values"]),
+                    **{key: figure[key] for key in keys},
+                )
+                for client, figure in each["figures"].items()
+            },
+            skipped=each["skipped"],
+            failed=each["failed"],
+        )
+        for name, each in data["measures"].items()
+    )
+    return Results(
+        started=data["started"],
+        repeats=data["repeats"],
+        quick=data["quick"],
+        pin=data["pin"],
+        machine=data["machine"],
+        clients=data["clients"],
+        sections=sections,
+    )

@@ -1,0 +1,1 @@
+"""The library against programs that others wrote: servers as people run them."""

@@ -1,0 +1,105 @@
+"""`openssl s_server` and `s_client`: the other end of a connection, and a witness.
+
+Both print what they negotiated and every byte that they receive, and send what
+is typed, except where it begins with one of their commands: "k" and "K" update
+the keys (K asks the peer to do so too), "R" renegotiates, "Q" ends everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+from collections.abc import AsyncIterator
+
+import attrs
+import trio
+
+from tests import certificates
+from tests.peers import PEERS
+
+__all__ = ["Program", "s_client", "s_server"]
+
+WITHIN = 20.0  # seconds, for anything that is waited for
+
+
+@attrs.define(eq=False)
+class Program:
+    """A running program, and all that it has said."""
+
+    process: trio.Process
+    said: bytearray = attrs.field(factory=bytearray)
+
+    async def type(self, text: str | bytes) -> None:
+        """Give it input; one line at a time is a command or data."""
+        assert self.process.stdin is not None
+        data = text.encode() if isinstance(text, str) else text
+        await self.process.stdin.send_all(data)
+
+    async def says(self, pattern: str) -> re.Match[bytes]:
+        """Wait until what it has said contains the regular expression."""
+        with trio.fail_after(WITHIN):
+            while (found := re.search(pattern.encode(), self.said)) is None:
+                assert await self.hear(), f"it ended without {pattern!r}: {self.said!r}"
+        return found
+
+    async def hear(self) -> bool:
+        """Take in what it says next; False when it has ended."""
+        assert self.process.stdout is not None
+        chunk = await self.process.stdout.receive_some(65536)
+        self.said += chunk
+        return bool(chunk)
+
+    async def ends(self) -> str:
+        """Wait until it has ended; everything that it said."""
+        with trio.fail_after(WITHIN):
+            while await self.hear():
+                pass
+            await self.process.wait()
+        return self.said.decode(errors="replace")
+
+
+@contextlib.asynccontextmanager
+async def _running(*arguments: str) -> AsyncIterator[Program]:
+    program = PEERS["openssl"].find()
+    assert program is not None, PEERS["openssl"].absence
+    process = await trio.lowlevel.open_process(
+        [program, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    async with process.stdin, process.stdout:
+        try:
+            yield Program(process)
+        finally:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def s_server(
+    *arguments: str, issued: certificates.Issued | None = None
+) -> AsyncIterator[tuple[Program, str]]:
+    """`openssl s_server`, and the "127.0.0.1:port" that it listens on.
+
+    It has a certificate for localhost and loopback unless it is told otherwise.
+    """
+    command = ["s_server", "-accept", "127.0.0.1:0", *arguments]
+    if "-nocert" not in arguments:
+        files = (issued or certificates.server()).files()
+        command += ["-cert", str(files.cert), "-key", str(files.key)]
+    async with _running(*command) as program:
+        found = await program.says(r"ACCEPT (127\.0\.0\.1:\d+)")
+        yield program, found[1].decode()
+
+
+@contextlib.asynccontextmanager
+async def s_client(port: int, *arguments: str) -> AsyncIterator[Program]:
+    """`openssl s_client`, connecting to `port` of 127.0.0.1."""
+    command = ["s_client", "-connect", f"127.0.0.1:{port}", *arguments]
+    async with _running(*command) as program:
+        yield program

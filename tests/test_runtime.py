@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+
+import pytest
+import trio
+import trio.testing
+
+from wsockets import runtime
+from wsockets.runtime import Line, Runtime, current
+from wsockets.runtime.gate import Gate, Want
+
+
+async def test_there_is_one_runtime_for_a_whole_run() -> None:
+    found = current()
+    assert found.name == "trio"
+    assert found.is_current()
+    assert current() is found
+
+    async def elsewhere() -> Runtime:
+        return current()
+
+    other = await trio.to_thread.run_sync(trio.run, elsewhere)
+    assert other is not found
+    assert not other.is_current()
+
+
+def test_outside_of_an_event_loop_there_is_none() -> None:
+    with pytest.raises(RuntimeError, match="running event loop"):
+        current()
+
+
+def test_an_unknown_event_loop_is_named() -> None:
+    async def elsewhere() -> None:
+        with pytest.raises(RuntimeError, match="does not run on asyncio"):
+            current()
+
+    asyncio.run(elsewhere())
+
+
+async def test_a_runtime_of_an_ended_run_is_not_current() -> None:
+    async def elsewhere() -> Runtime:
+        return current()
+
+    ended = await trio.to_thread.run_sync(trio.run, elsewhere)
+    assert not await trio.to_thread.run_sync(ended.is_current)
+
+
+async def test_sleepers_wake_in_order_and_the_cancelled_leave_the_line() -> None:
+    line: Line = {}
+    woken: list[int] = []
+
+    async def sleep(number: int) -> None:
+        await current().park(line)
+        woken.append(number)
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as doomed:
+                doomed.start_soon(sleep, 0)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+        assert not line
+        for number in range(3):
+            nursery.start_soon(sleep, number)
+            await trio.testing.wait_all_tasks_blocked()
+        current().wake(line, 1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert woken == [0]
+        current().wake(line)
+    assert sorted(woken) == [0, 1, 2]
+    current().wake(line)
+
+
+async def test_cancelled_now_tells_before_the_checkpoint() -> None:
+    assert not current().cancelled_now()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        assert current().cancelled_now()
+        await current().shielded_checkpoint()
+        with pytest.raises(trio.Cancelled):
+            await current().checkpoint()
+
+
+async def test_a_scope_ends_by_its_deadline_or_by_hand() -> None:
+    with current().scope(0.001) as scope:
+        await current().park({})
+    assert scope.cancelled_caught
+    with current().scope() as scope:
+        scope.cancel()
+        await current().park({})
+    assert scope.cancelled_caught
+    with current().scope(float("inf")) as scope:
+        await current().checkpoint()
+    assert not scope.cancelled_caught
+
+
+async def test_a_failing_task_is_logged_and_harms_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail() -> None:
+        raise ValueError("oops")
+
+    with caplog.at_level(logging.ERROR, "wsockets"):
+        current().spawn(fail)
+        await trio.testing.wait_all_tasks_blocked()
+    assert "oops" in caplog.text
+
+
+async def test_a_failing_callback_is_logged_and_the_next_one_runs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ran: list[int] = []
+
+    def fail() -> None:
+        raise ValueError("oops")
+
+    def again() -> None:
+        current().soon(lambda: ran.append(2))
+
+    for job in (fail, lambda: ran.append(1), again):
+        current().soon(job)
+    await trio.testing.wait_all_tasks_blocked()
+    assert ran == [1, 2]
+    assert "oops" in caplog.text
+
+
+async def test_a_nursery_gets_the_task_and_its_error() -> None:
+    async def fail() -> None:
+        raise ValueError("oops")
+
+    with pytest.RaisesGroup(ValueError):
+        async with trio.open_nursery() as nursery:
+            assert current().accepts_nursery(nursery)
+            current().spawn(fail, nursery=nursery)
+    assert not current().accepts_nursery(object())
+
+
+async def test_gather_waits_for_all_and_raises_the_first_error() -> None:
+    done: list[int] = []
+
+    async def work() -> None:
+        await trio.lowlevel.checkpoint()
+        done.append(1)
+
+    async def fail() -> None:
+        await trio.lowlevel.checkpoint()
+        raise ValueError("first")
+
+    await current().gather([work, work])
+    assert done == [1, 1]
+    with pytest.raises(ValueError, match="first"):
+        await current().gather([fail, trio.sleep_forever])
+
+
+async def test_getaddrinfo_gives_families_and_numeric_addresses() -> None:
+    found = await current().getaddrinfo("127.0.0.1", 80)
+    assert found == [(socket.AF_INET, "127.0.0.1")]
+    with pytest.raises(socket.gaierror):
+        await current().getaddrinfo("not-a-name.invalid", 80)
+
+
+def test_protect_keeps_the_function() -> None:
+    def double(number: int) -> int:
+        return 2 * number
+
+    assert runtime.protect(double)(2) == 4
+
+
+class TestGate:
+    async def test_waiting_before_it_is_open_ends_with_the_opening(self) -> None:
+        gate = Gate(current())
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(gate.wait, Want.OPEN)
+                nursery.start_soon(gate.wait, Want.READ)
+                await trio.testing.wait_all_tasks_blocked()
+                gate.open(ours.fileno())
+            gate.close()
+
+    @pytest.mark.parametrize("want", [Want.READ, Want.WRITE])
+    async def test_many_tasks_wait_for_one_direction(self, want: Want) -> None:
+        gate = Gate(current())
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            gate.open(ours.fileno())
+            if want is Want.WRITE:
+                fill(ours)
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(gate.wait, want)
+                await trio.testing.wait_all_tasks_blocked()
+                if want is Want.READ:
+                    theirs.send(b"x")
+                else:
+                    drain(theirs)
+            gate.close()
+
+    @pytest.mark.parametrize("want", [Want.READ, Want.WRITE])
+    async def test_when_the_first_is_cancelled_the_others_return(
+        self, want: Want
+    ) -> None:
+        gate = Gate(current())
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            fill(ours)
+            gate.open(ours.fileno())
+            async with trio.open_nursery() as others:
+                async with trio.open_nursery() as first:
+                    first.start_soon(gate.wait, want)
+                    await trio.testing.wait_all_tasks_blocked()
+                    others.start_soon(gate.wait, want)
+                    await trio.testing.wait_all_tasks_blocked()
+                    first.cancel_scope.cancel()
+            gate.close()
+
+    async def test_interrupting_and_closing_let_everybody_return(self) -> None:
+        gate = Gate(current())
+        gate.interrupt()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            fill(ours)
+            gate.open(ours.fileno())
+            for let_go in (gate.interrupt, gate.close):
+                async with trio.open_nursery() as nursery:
+                    for want in (Want.READ, Want.WRITE, Want.READ, Want.WRITE):
+                        nursery.start_soon(gate.wait, want)
+                    await trio.testing.wait_all_tasks_blocked()
+                    let_go()
+        await gate.wait(Want.READ)
+
+    async def test_closing_before_opening_lets_everybody_return(self) -> None:
+        gate = Gate(current())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gate.wait, Want.OPEN)
+            await trio.testing.wait_all_tasks_blocked()
+            gate.close()
+
+
+def fill(sock: socket.socket) -> None:
+    with pytest.raises(BlockingIOError):
+        while True:
+            sock.send(bytes(65536))
+
+
+def drain(sock: socket.socket) -> None:
+    sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            sock.recv(65536)

@@ -1,0 +1,64 @@
+"""The WinterTC Sockets API for Python, with native bridges.
+
+    async with connect("example.com:443", secureTransport="on") as socket:
+        writer = socket.writable.getWriter()
+        await writer.write("GET / HTTP/1.0\\r\\nHost: example.com\\r\\n\\r\\n")
+        async for chunk in socket.readable:
+            print(chunk)
+
+https://sockets-api.proposal.wintertc.org/
+"""
+
+from .abort import AbortController, AbortSignal
+from .address import AnySocketAddress, SocketAddress, UnixAddress
+from .connect import Binding, adopt, connect
+from .dial import Policy, Resolver, deny_private
+from .errors import AbortError, ErrorCode, SocketError
+from .events import Event, EventTarget
+from .options import SecureTransportKind, SocketOptions
+from .promise import Promise
+from .socket import Socket, SocketInfo
+from .streams import (
+    ReadableStream,
+    ReadableStreamAsyncIterator,
+    ReadableStreamBYOBReader,
+    ReadableStreamDefaultReader,
+    ReadResult,
+    WritableStream,
+    WritableStreamDefaultWriter,
+)
+from .tls import SessionCache, TlsInfo, TlsOptions
+
+__all__ = [
+    "AbortController",
+    "AbortError",
+    "AbortSignal",
+    "AnySocketAddress",
+    "Binding",
+    "ErrorCode",
+    "Event",
+    "EventTarget",
+    "Policy",
+    "Promise",
+    "ReadResult",
+    "ReadableStream",
+    "ReadableStreamAsyncIterator",
+    "ReadableStreamBYOBReader",
+    "ReadableStreamDefaultReader",
+    "Resolver",
+    "SecureTransportKind",
+    "SessionCache",
+    "Socket",
+    "SocketAddress",
+    "SocketError",
+    "SocketInfo",
+    "SocketOptions",
+    "TlsInfo",
+    "TlsOptions",
+    "UnixAddress",
+    "WritableStream",
+    "WritableStreamDefaultWriter",
+    "adopt",
+    "connect",
+    "deny_private",
+]

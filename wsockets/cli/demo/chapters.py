@@ -1,0 +1,108 @@
+"""What the demonstration does with the library; it shows this very code.
+
+Every function is one chapter: its first line of documentation is the title, its
+source is printed, it is run, and what it returns is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+
+from ... import Binding, SocketError, connect
+from ...starttls import upgrade
+from .query import first_row, query, startup
+
+__all__ = ["mail", "nobody", "plain", "postgresql", "secured", "untrusted"]
+
+LETTER = """\
+From: demo@localhost\r
+To: you@localhost\r
+Subject: over STARTTLS\r
+\r
+This letter crossed the wire encrypted.\r
+.\r
+"""
+
+
+async def plain(server: str) -> str:
+    """A connection is a pair of streams."""
+    async with connect(server) as socket:
+        writer = socket.writable.getWriter()
+        await writer.write("hello world\n")
+        reader = socket.readable.getReader()
+        value, _done = await reader.read()
+        return str(value, "utf-8")
+
+
+async def secured(server: str, binding: Binding) -> str:
+    """TLS, and a protocol agreed on in the handshake."""
+    async with binding.connect(
+        server, secureTransport="on", alpn=["demo/2", "demo/1"]
+    ) as socket:
+        info = await socket.opened
+        writer = socket.writable.getWriter()
+        await writer.write("hello world\n")
+        value, _done = await socket.readable.getReader().read()
+        return f"{str(value, 'utf-8')}agreed on {info.alpn}"
+
+
+async def mail(server: str, binding: Binding) -> str:
+    """A letter, after STARTTLS."""
+    socket = binding.connect(server, secureTransport="starttls")
+    async with await upgrade(socket, "smtp") as secure:
+        writer = secure.writable.getWriter()
+        replies = aiter(smtp_replies(secure.readable))
+        for command in (
+            "EHLO localhost\r\n",
+            "MAIL FROM:<demo@localhost>\r\n",
+            "RCPT TO:<you@localhost>\r\n",
+            "DATA\r\n",
+            LETTER,
+        ):
+            await writer.write(command)
+            reply = await anext(replies)
+        return reply
+
+
+async def postgresql(server: str, binding: Binding) -> str:
+    """PostgreSQL, after its SSLRequest."""
+    socket = binding.connect(server, secureTransport="starttls")
+    async with await upgrade(socket, "postgres") as secure:
+        writer = secure.writable.getWriter()
+        await writer.write(startup("demo", "postgres"))
+        await writer.write(
+            query(
+                "select s.version, s.cipher, split_part(version(), ' ', 2) "
+                "from pg_stat_ssl s where pid = pg_backend_pid()"
+            )
+        )
+        tls, cipher, version = await first_row(secure.readable)
+        return f"PostgreSQL {version} sees {tls} with {cipher}"
+
+
+async def nobody(server: str) -> str:
+    """Where nobody listens."""
+    try:
+        async with connect(server):
+            return "connected?"
+    except SocketError as error:
+        return f"{error.code}: {error}"
+
+
+async def untrusted(server: str) -> str:
+    """A certificate that nobody vouches for."""
+    try:
+        async with connect(server, secureTransport="on"):
+            return "connected?"
+    except SocketError as error:
+        return f"{error.code}: {error}"
+
+
+async def smtp_replies(chunks: AsyncIterable[bytes]) -> AsyncIterable[str]:
+    """The last line of each reply."""
+    buffer = b""
+    async for chunk in chunks:
+        *lines, buffer = (buffer + chunk).split(b"\r\n")
+        for line in lines:
+            if line[3:4] == b" ":
+                yield line.decode()

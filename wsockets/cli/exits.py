@@ -1,0 +1,63 @@
+"""Exit codes: one for each family of things that go wrong."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from ..errors import ErrorCode
+
+__all__ = [
+    "CTRL_C",
+    "EXITS",
+    "INTERNAL",
+    "OK",
+    "OUTPUT_CLOSED",
+    "USAGE",
+    "Exit",
+    "exit_for",
+]
+
+OK: Final = 0
+INTERNAL: Final = 1
+USAGE: Final = 2
+CTRL_C: Final = 130
+OUTPUT_CLOSED: Final = 141
+
+
+@attrs.frozen
+class Exit:
+    """An exit code, what it means, and the error codes that lead to it."""
+
+    code: int
+    meaning: str
+    errors: tuple[ErrorCode, ...] = ()
+
+
+EXITS: Final = (
+    Exit(OK, "all went well"),
+    Exit(INTERNAL, "an error of the operating system, or of wsockets", ("os",)),
+    Exit(
+        USAGE,
+        "a mistake on the command line: an option, an address, a file",
+        ("address", "option", "state"),
+    ),
+    Exit(3, "the name could not be resolved", ("dns",)),
+    Exit(4, "nobody there: refused or unreachable", ("refused", "unreachable")),
+    Exit(5, "it took too long", ("timeout",)),
+    Exit(6, "a policy (--deny-private) or the proxy said no", ("policy", "proxy")),
+    Exit(7, "no TLS: refused, no common protocol", ("tls", "tls-alert", "alpn")),
+    Exit(8, "the certificate was not accepted", ("tls-verify",)),
+    Exit(9, "the connection broke off", ("reset", "truncated", "closed")),
+    Exit(CTRL_C, "interrupted with Ctrl-C"),
+    Exit(OUTPUT_CLOSED, "standard output was closed by whoever read it"),
+)
+"""Every exit code of `wsockets connect`; scripts may rely on them."""
+
+_BY_ERROR: Final = {error: each.code for each in EXITS for error in each.errors}
+
+
+def exit_for(error: ErrorCode) -> int:
+    """The exit code for a SocketError's code."""
+    return _BY_ERROR[error]

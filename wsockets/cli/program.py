@@ -1,0 +1,98 @@
+"""The program `wsockets`: its commands, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+from rich.text import Text
+
+from ..errors import SocketError
+from .connect import connect_command
+from .console import error_console
+from .demo import demo_command
+from .exits import CTRL_C, INTERNAL, OK, OUTPUT_CLOSED, USAGE, exit_for
+from .relay import OutputClosed
+from .report import message_of
+
+__all__ = ["main", "program"]
+
+
+class Program(click.Group):
+    """Ends with this program's exit codes, whatever click would have chosen."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        *_: Any,
+        **__: Any,
+    ) -> NoReturn:
+        """Run a command and exit."""
+        sys.exit(_run(self, args, prog_name or "wsockets"))
+
+
+def _run(group: click.Group, args: Sequence[str] | None, name: str) -> int:
+    try:
+        status = click.Group.main(group, args, name, standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except (KeyboardInterrupt, click.Abort):
+        return CTRL_C
+    except SocketError as error:
+        complain(error.code, message_of(error))
+        return exit_for(error.code)
+    except (BrokenPipeError, OutputClosed):
+        # What is still buffered cannot go anywhere, and says so again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return OUTPUT_CLOSED
+    except OSError as error:
+        complain("os", str(error))
+        return INTERNAL
+    return status if isinstance(status, int) else OK
+
+
+def complain(code: str, message: str) -> None:
+    """One line on standard error."""
+    error_console().print(
+        Text.assemble(("wsockets: ", "dim"), (code, "bold red"), ": ", message)
+    )
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(
+    None, "-V", "--version", package_name="wsockets", message="%(prog)s %(version)s"
+)
+def program() -> None:
+    """Sockets, with and without TLS, from the command line."""
+
+
+program.add_command(connect_command)
+program.add_command(demo_command)
+
+
+def main() -> NoReturn:
+    """Run the command line that the process was started with."""
+    occupy_standard_files()
+    program.main()
+
+
+def occupy_standard_files() -> None:
+    """Give standard files that were closed a file, so that no socket gets their number.
+
+    A closed input is at its end; a closed output fails when it is written to.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)

@@ -1,0 +1,285 @@
+"""connect(), adopt(), and the binding object that both are methods of.
+
+https://sockets-api.proposal.wintertc.org/#connect-section
+https://sockets-api.proposal.wintertc.org/#binding-object-concept
+"""
+
+from __future__ import annotations
+
+import socket as _socket
+from collections.abc import Callable
+from typing import Any, Final, Unpack, final
+
+import attrs
+
+from . import dial
+from .address import Address, AnySocketAddress, SocketAddress, parse_address
+from .dial import Policy, Proxy, Resolver
+from .errors import SocketError
+from .handshake import Handshake, Security
+from .mixed_options import AdoptMembers, read_adopt
+from .options import SocketOptions, SocketOptionsMembers, read_members, spellings
+from .runtime import Runtime, current
+from .socket import Opener, Socket
+from .tls import TlsOptions
+
+__all__ = ["Binding", "adopt", "connect"]
+
+_TLS_ELSEWHERE: Final = {
+    name: (
+        f"connect() takes no {name!r}: TLS settings belong to a binding object, "
+        f"Binding(tls=TlsOptions({name}=…)).connect(…), or to startTls()"
+    )
+    for name in spellings(TlsOptions)
+}
+
+
+def _a(kind: type, what: str) -> Callable[[object, attrs.Attribute[Any], Any], None]:
+    def check(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+        if not isinstance(value, kind):
+            raise SocketError(
+                f"{field.name} is {what}, not {type(value).__name__}", code="option"
+            )
+
+    return check
+
+
+def _a_callable(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not callable(value):
+        raise SocketError(
+            f"{field.name} is a function or None, not {value!r}", code="option"
+        )
+
+
+def _a_proxy(value: object) -> Proxy | None:
+    if value is None or isinstance(value, Proxy):
+        return value
+    return dial.parse_proxy(value)
+
+
+@final
+@attrs.frozen
+class Binding:
+    """The specification's binding object: a connect() with settings of its own.
+
+    - `tls`: TlsOptions for "on", and for startTls() unless it is told otherwise.
+    - `policy`: a function (host, address, port), called with each numeric address
+      about to be dialled; False or an exception refuses it. `deny_private()`
+      makes one.
+    - `proxy`: "http://…" (CONNECT) or "socks5://…", with user:password@ or
+      without.
+    - `proxyResolve`: let the proxy resolve names; goes with no policy.
+    - `resolver`: an async function (host, port) -> [(family, ip)].
+
+    Raises SocketError (code "option") for anything else.
+    """
+
+    tls: TlsOptions = attrs.field(
+        factory=TlsOptions, validator=_a(TlsOptions, "a TlsOptions"), kw_only=True
+    )
+    policy: Policy | None = attrs.field(
+        default=None, validator=_a_callable, kw_only=True
+    )
+    proxy: Proxy | None = attrs.field(default=None, converter=_a_proxy, kw_only=True)
+    proxyResolve: bool = attrs.field(
+        default=False, validator=_a(bool, "True or False"), kw_only=True
+    )
+    resolver: Resolver | None = attrs.field(
+        default=None, validator=_a_callable, kw_only=True
+    )
+
+    def __attrs_post_init__(self) -> None:
+        dial.check_dial(
+            policy=self.policy, proxy=self.proxy, proxy_resolve=self.proxyResolve
+        )
+
+    @property
+    def proxy_resolve(self) -> bool:
+        """`proxyResolve`."""
+        return self.proxyResolve
+
+    def connect(
+        self,
+        address: AnySocketAddress,
+        options: object = None,
+        /,
+        *,
+        nursery: object = None,
+        **members: Unpack[SocketOptionsMembers],
+    ) -> Socket:
+        """`connect()` with the settings of this object."""
+        target = parse_address(address)
+        wanted = read_members(
+            SocketOptions, options, members, where="connect()", refuse=_TLS_ELSEWHERE
+        )
+        runtime = current()
+        _check_nursery(runtime, nursery)
+        security = Security(self.tls)
+        if isinstance(target, SocketAddress):
+            security = Security(self.tls, target.hostname, target.port)
+
+        async def opener() -> _socket.socket:
+            return await self._dial(runtime, target, wanted.connectTimeout)
+
+        return _begin(runtime, wanted, security, nursery, opener)
+
+    async def _dial(
+        self, runtime: Runtime, target: Address, seconds: float
+    ) -> _socket.socket:
+        sock = None
+        with runtime.scope(seconds):
+            sock = await dial.dial(
+                runtime,
+                target,
+                policy=self.policy,
+                proxy=self.proxy,
+                proxy_resolve=self.proxyResolve,
+                resolver=self.resolver,
+            )
+        if sock is None:
+            raise SocketError(
+                f"no connection to {target} within {seconds:g} s (connectTimeout)",
+                code="timeout",
+            )
+        return sock
+
+    def adopt(
+        self,
+        fd: int | _socket.socket,
+        options: object = None,
+        /,
+        *,
+        nursery: object = None,
+        **members: Unpack[AdoptMembers],
+    ) -> Socket:
+        """`adopt()` with the settings of this object."""
+        wanted, own, tls_options = read_adopt(self.tls, options, members)
+        runtime = current()
+        _check_nursery(runtime, nursery)
+        security = Security(tls_options, own.hostname, role=own.role)
+        _first_handshake(wanted, security)
+        sock = _take(fd)
+
+        async def opener() -> _socket.socket:
+            return sock
+
+        return _begin(runtime, wanted, security, nursery, opener, sock.close)
+
+
+_default: Final = Binding()
+
+
+def connect(
+    address: AnySocketAddress,
+    options: object = None,
+    /,
+    *,
+    nursery: object = None,
+    **members: Unpack[SocketOptionsMembers],
+) -> Socket:
+    """Make a socket that connects to `address`; returns at once.
+
+    `address` is "host:port", "[v6]:port", "unix:/path", a SocketAddress or a
+    mapping with hostname and port. `options`, a mapping or a SocketOptions, and
+    the keywords have the members of SocketOptions. With a `nursery` the socket
+    ends when that is cancelled, and the nursery waits for the socket.
+
+    SocketError (code "address" or "option") for what cannot be right;
+    RuntimeError outside of an event loop. All other failures arrive through
+    `opened` and `closed`.
+    https://sockets-api.proposal.wintertc.org/#connect-section
+    """
+    return _default.connect(address, options, nursery=nursery, **members)
+
+
+def adopt(
+    fd: int | _socket.socket,
+    options: object = None,
+    /,
+    *,
+    nursery: object = None,
+    **members: Unpack[AdoptMembers],
+) -> Socket:
+    """Make a socket of a stream, TCP or unix, that is connected already.
+
+    The socket owns the fd from then on (a `socket.socket` is detached) and makes
+    it non-blocking. The members are those of SocketOptions and TlsOptions, and
+    `hostname`, the name that TLS verifies, and `role`: "client" or "server",
+    which is the side that the TLS handshake takes.
+
+    SocketError (code "option") for an fd that is not a connected stream, and
+    for what connect() refuses; the fd is then still the caller's.
+    """
+    return _default.adopt(fd, options, nursery=nursery, **members)
+
+
+def _begin(
+    runtime: Runtime,
+    options: SocketOptions,
+    security: Security,
+    nursery: object,
+    opener: Opener,
+    discard: Callable[[], None] = lambda: None,
+) -> Socket:
+    """Make the socket; `discard` drops what the opener has if it never runs."""
+    handshake = _first_handshake(options, security)
+    socket = Socket._make(runtime, options, security, nursery)
+    if not socket._start(opener, handshake):
+        discard()
+    return socket
+
+
+def _first_handshake(options: SocketOptions, security: Security) -> Handshake | None:
+    """The handshake to start with; names and options are checked now."""
+    if options.secureTransport == "off":
+        return None
+    handshake = Handshake.make(options, security)
+    if options.secureTransport == "starttls":
+        return None
+    handshake.check()
+    return handshake
+
+
+def _check_nursery(runtime: Runtime, nursery: object) -> None:
+    if nursery is not None and not runtime.accepts_nursery(nursery):
+        raise SocketError(
+            f"nursery is one of {runtime.name}'s, not {type(nursery).__name__}",
+            code="option",
+        )
+
+
+def _take(fd: int | _socket.socket) -> _socket.socket:
+    """Take over a connected stream; on failure it is the caller's as before."""
+    if isinstance(fd, _socket.socket):
+        number = fd.fileno()
+    elif isinstance(fd, int) and not isinstance(fd, bool):
+        number = fd
+    else:
+        raise SocketError(
+            f"adopt() takes an fd or a socket.socket, not {type(fd).__name__}",
+            code="option",
+        )
+    try:
+        sock = _socket.socket(fileno=number)
+    except OSError as error:
+        raise _not_adoptable(number, "is not a socket") from error
+    try:
+        if sock.type != _socket.SOCK_STREAM:
+            raise _not_adoptable(number, "is not a stream")
+        sock.getpeername()
+        sock.setblocking(False)
+    except OSError as error:
+        sock.detach()
+        raise _not_adoptable(number, "is not connected") from error
+    except BaseException:
+        sock.detach()
+        raise
+    if isinstance(fd, _socket.socket):
+        fd.detach()
+    return sock
+
+
+def _not_adoptable(fd: int, why: str) -> SocketError:
+    return SocketError(
+        f"adopt() takes a connected stream socket; fd {fd} {why}", code="option"
+    )

@@ -1,0 +1,329 @@
+"""Connections: one file descriptor, and the bytes that go through it.
+
+A connection tries, now, and says what came of it: the result, or the `Want` it
+has to wait for. It never waits, starts nothing and tells nobody; failures are
+SocketErrors and final. `PlainConnection` moves the bytes as they are,
+`TlsConnection` through OpenSSL, which reads and writes the same fd itself.
+
+TLS in detail:
+
+- OpenSSL's calls are made on the SSL object of pyOpenSSL's connection. The
+  wrapped `recv` allocates and copies once more and raises an exception for each
+  "not yet"; on small messages that is a third of the cost.
+- A receive takes several records at once, up to its limit. An error behind
+  records that were good is kept for the next call.
+- A write that had to stop must be repeated with the same bytes. Long data goes
+  in slices so that little is held back; the slice in flight is kept here, and
+  whatever the caller passes again begins with it.
+- A FIN without close_notify is an attack or a careless peer: SocketError with
+  the code "truncated", or the end, where the user says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket as _socket
+import struct
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
+
+from OpenSSL import SSL
+from OpenSSL._util import ffi, lib, no_zero_allocator
+
+from . import tls
+from .errors import SocketError, os_error
+from .runtime.gate import Want
+
+if TYPE_CHECKING:
+    from .tls import TlsInfo
+
+__all__ = ["Connection", "PlainConnection", "TlsConnection"]
+
+# Bytes that one receive takes at most, and that go to OpenSSL in one piece.
+_RECEIVE: Final = 65536
+_SLICE: Final = 131072
+# A record of at least so many bytes is taken for bulk.
+_BULKY: Final = 8192
+_INT_MAX: Final = 2**31 - 1
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
+
+
+class Connection(Protocol):
+    """What sockets and streams ask of a connection."""
+
+    @property
+    def socket(self) -> _socket.socket:
+        """The operating system's socket; non-blocking, owned by the connection."""
+
+    def receive(self, limit: int, /) -> bytes | Want:
+        """Up to `limit` bytes; b"" at the end."""
+
+    def receive_into(self, view: memoryview, /) -> int | Want:
+        """How many bytes were put into `view`; 0 at the end."""
+
+    def send(self, data: bytes | memoryview, /) -> int | Want:
+        """How many bytes were taken. After a Want the same bytes must come again."""
+
+    def finish(self) -> Want | None:
+        """Send the end in good order (close_notify where there is TLS, then FIN)."""
+
+    def cut(self) -> Want | None:
+        """Send FIN as soon as no record is half sent."""
+
+    def close(self) -> None:
+        """Close the fd. What the peer sends afterwards is answered by RST."""
+
+    def reset(self) -> None:
+        """Close the fd with RST; whatever is in flight is lost."""
+
+    def release(self) -> _socket.socket:
+        """Let go of the socket, unclosed; the connection is of no use any more."""
+
+
+class _Fd:
+    """What both connections do with their socket."""
+
+    __slots__ = ("socket",)
+
+    def __init__(self, socket: _socket.socket) -> None:
+        self.socket = socket
+
+    def _send_fin(self) -> None:
+        # ENOTCONN: the peer has reset the connection; there is nobody to tell.
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(_socket.SHUT_WR)
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def reset(self) -> None:
+        # On a unix socket the option has no effect, and close(2) does it.
+        with contextlib.suppress(OSError):
+            self.socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _NO_LINGER)
+        self.socket.close()
+
+    def release(self) -> _socket.socket:
+        return self.socket
+
+
+@final
+class PlainConnection(_Fd):
+    """Bytes as they are."""
+
+    __slots__ = ()
+
+    def receive(self, limit: int, /) -> bytes | Want:
+        try:
+            return self.socket.recv(limit)
+        except BlockingIOError:
+            return Want.READ
+        except OSError as error:
+            raise os_error("receive", error) from error
+
+    def receive_into(self, view: memoryview, /) -> int | Want:
+        try:
+            return self.socket.recv_into(view)
+        except BlockingIOError:
+            return Want.READ
+        except OSError as error:
+            raise os_error("receive", error) from error
+
+    def send(self, data: bytes | memoryview, /) -> int | Want:
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return Want.WRITE
+        except OSError as error:
+            raise os_error("send", error) from error
+
+    def finish(self) -> Want | None:
+        self._send_fin()
+        return None
+
+    cut = finish
+
+
+class _Scratch(threading.local):
+    """One receive buffer a thread: a call fills it and copies out of it at once."""
+
+    def __init__(self) -> None:
+        self.buffer = no_zero_allocator("char[]", _RECEIVE)
+
+
+_scratch: Final = _Scratch()
+
+
+@final
+class TlsConnection(_Fd):
+    """Bytes through OpenSSL."""
+
+    __slots__ = ("_in_flight", "_ssl", "_stash", "_tls", "_tolerant")
+
+    def __init__(
+        self,
+        connection: SSL.Connection,
+        socket: _socket.socket,
+        *,
+        tolerate_truncation: bool = False,
+    ) -> None:
+        super().__init__(socket)
+        self._tls = connection
+        self._ssl: Any = connection._ssl
+        self._tolerant = tolerate_truncation
+        # What OpenSSL was given and could not send all of.
+        self._in_flight: bytes | None = None
+        # The failure that stood behind data which was delivered first.
+        self._stash: SocketError | None = None
+
+    def handshake(self) -> Want | None:
+        """Go on with the handshake; None when it is complete."""
+        try:
+            self._tls.do_handshake()
+        except SSL.WantReadError:
+            return Want.READ
+        except SSL.WantWriteError:
+            return Want.WRITE
+        except Exception as error:
+            raise tls.tls_error("complete the TLS handshake", error, self._tls) from (
+                error
+            )
+        return None
+
+    def finish_handshake(self, offered: Sequence[str], required: bool) -> str | None:
+        """Check what was negotiated: the protocol, or None. SocketError "alpn"."""
+        return tls.finish_handshake(self._tls, offered=offered, alpn_required=required)
+
+    def info(self) -> TlsInfo:
+        """What was negotiated, and with whom."""
+        return tls.tls_info(self._tls)
+
+    def receive(self, limit: int, /) -> bytes | Want:
+        if self._stash is not None:
+            raise self._stash
+        buffer = _scratch.buffer
+        limit = min(limit, _RECEIVE)
+        lib.ERR_clear_error()
+        total = count = lib.SSL_read(self._ssl, buffer, limit)
+        if count <= 0:
+            want = self._why(count)
+            return b"" if want is None else want
+        # Only a sender of bulk fills its records; others wait for an answer.
+        while count >= _BULKY and total < limit:
+            count = lib.SSL_read(self._ssl, buffer + total, limit - total)
+            if count <= 0:
+                self._keep(count)
+                break
+            total += count
+        data: bytes = ffi.buffer(buffer, total)[:]
+        return data
+
+    def receive_into(self, view: memoryview, /) -> int | Want:
+        if self._stash is not None:
+            raise self._stash
+        lib.ERR_clear_error()
+        with ffi.from_buffer(view, require_writable=True) as target:
+            count: int = lib.SSL_read(self._ssl, target, min(len(view), _INT_MAX))
+        if count > 0:
+            return count
+        want = self._why(count)
+        return 0 if want is None else want
+
+    def send(self, data: bytes | memoryview, /) -> int | Want:
+        length = len(data)
+        sent = 0
+        lib.ERR_clear_error()
+        while sent < length:
+            piece: Any = self._in_flight
+            if piece is None:
+                piece = data
+                if length > _SLICE:
+                    piece = memoryview(data)[sent : sent + _SLICE]
+            count = self._write(piece)
+            if count <= 0:
+                want = self._why(count)
+                if want is None:
+                    raise SocketError(
+                        "could not send: the peer has closed the connection",
+                        code="closed",
+                    )
+                if self._in_flight is None:
+                    self._in_flight = bytes(piece)
+                return sent or want
+            self._in_flight = None
+            sent += count
+        return sent
+
+    def _write(self, piece: Any) -> int:
+        if piece.__class__ is bytes:
+            return int(lib.SSL_write(self._ssl, piece, len(piece)))
+        with ffi.from_buffer(piece) as source:
+            return int(lib.SSL_write(self._ssl, source, len(piece)))
+
+    def finish(self) -> Want | None:
+        lib.ERR_clear_error()
+        result = lib.SSL_shutdown(self._ssl)
+        if result < 0:
+            if lib.SSL_get_error(self._ssl, result) == lib.SSL_ERROR_WANT_WRITE:
+                return Want.WRITE
+            # The connection is broken, which is for a read or write to say.
+            lib.ERR_clear_error()
+        self._send_fin()
+        return None
+
+    def cut(self) -> Want | None:
+        if self._in_flight is not None:
+            # From here on a write returns when one record is out.
+            lib.SSL_set_mode(self._ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
+            lib.ERR_clear_error()
+            count = self._write(self._in_flight)
+            if count <= 0 and self._why(count) is Want.WRITE:
+                return Want.WRITE
+            self._in_flight = None
+        self._send_fin()
+        return None
+
+    def close(self) -> None:
+        self._end_session()
+        super().close()
+
+    def reset(self) -> None:
+        self._end_session()
+        super().reset()
+
+    def release(self) -> _socket.socket:
+        self._end_session()
+        return super().release()
+
+    def _end_session(self) -> None:
+        # OpenSSL calls a session bad whose connection is freed without the two
+        # close_notify, and would never resume it. A fatal error did that already.
+        tls.store_session(self._tls)
+        lib.SSL_set_shutdown(
+            self._ssl, lib.SSL_SENT_SHUTDOWN | lib.SSL_RECEIVED_SHUTDOWN
+        )
+
+    def _keep(self, count: int) -> None:
+        """Remember why there is no more behind what was just read."""
+        try:
+            self._why(count)
+        except SocketError as error:
+            self._stash = error
+
+    def _why(self, count: int) -> Want | None:
+        """Why a call did nothing: what it wants, or None at the end."""
+        reason = lib.SSL_get_error(self._ssl, count)
+        if reason == lib.SSL_ERROR_WANT_READ:
+            return Want.READ
+        if reason == lib.SSL_ERROR_WANT_WRITE:
+            return Want.WRITE
+        if reason == lib.SSL_ERROR_ZERO_RETURN:
+            return None
+        try:
+            self._tls._raise_ssl_error(self._ssl, count)
+        except Exception as error:
+            failure = tls.tls_error("use the TLS connection", error, self._tls)
+            if failure.code == "truncated" and self._tolerant:
+                return None
+            raise failure from error
+        return None

@@ -1,0 +1,127 @@
+"""Sockets that were closed here and not yet by their peers.
+
+close(2) on a TCP socket with unread input, or with input still to come, answers
+with RST, and the RST can destroy at the peer what was sent last and not read
+yet (RFC 1122, section 4.2.2.13). So a socket that was closed in good order is
+kept, its output shut down, and its input is thrown away until the peer closes
+too or the time is up.
+
+One task a runtime does this for all of them: it waits for an epoll fd that all
+are registered with, so a lingering socket costs a dictionary entry and no task.
+Where there is no epoll, each is closed after its time.
+"""
+
+from __future__ import annotations
+
+import heapq
+import select
+import socket as _socket
+import weakref
+from typing import Final, final
+
+from .runtime import Runtime, protect
+
+__all__ = ["linger"]
+
+# How much input is thrown away in one turn for one socket, in bytes.
+_TURN: Final = 1 << 20
+# How many may linger at once; beyond that they are closed at once.
+_MOST: Final = 4096
+
+_lingerers: weakref.WeakKeyDictionary[Runtime, _Lingerer] = weakref.WeakKeyDictionary()
+
+
+def linger(runtime: Runtime, socket: _socket.socket, seconds: float) -> None:
+    """Own `socket`, whose output is shut down, until its peer closes it.
+
+    Closes it after `seconds` at the latest. Returns at once.
+    """
+    lingerer = _lingerers.get(runtime)
+    if lingerer is None:
+        lingerer = _lingerers[runtime] = _Lingerer(runtime)
+    lingerer.add(socket, seconds)
+
+
+@final
+class _Lingerer:
+    """The sockets of one runtime, and the task that watches them."""
+
+    __slots__ = ("_deadlines", "_epoll", "_held", "_runtime", "_trash")
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._epoll: select.epoll | None = None
+        self._held: dict[int, _socket.socket] = {}
+        # A heap; an entry whose socket is no longer held is skipped.
+        self._deadlines: list[tuple[float, int, _socket.socket]] = []
+        self._trash = bytearray(65536)
+
+    @protect
+    def add(self, socket: _socket.socket, seconds: float) -> None:
+        if self._drained(socket) or len(self._held) >= _MOST:
+            socket.close()
+            return
+        fd = socket.fileno()
+        deadline = (self._runtime.time() + seconds, fd, socket)
+        self._held[fd] = socket
+        heapq.heappush(self._deadlines, deadline)
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            self._runtime.spawn(self._run, name="wsockets linger")
+        elif self._deadlines[0] is deadline:
+            self._runtime.notify_closing(self._epoll.fileno())
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP)
+
+    async def _run(self) -> None:
+        """Until none is left."""
+        epoll = self._epoll
+        assert epoll is not None
+        try:
+            while self._held:
+                seconds = self._deadlines[0][0] - self._runtime.time()
+                with self._runtime.scope(seconds):
+                    await self._runtime.wait_readable(epoll.fileno())
+                self._sweep(epoll)
+        finally:
+            self._end(epoll)
+
+    @protect
+    def _sweep(self, epoll: select.epoll) -> None:
+        for fd, _ in epoll.poll(0):
+            if self._drained(self._held[fd]):
+                self._held.pop(fd).close()
+        now = self._runtime.time()
+        while self._deadlines:
+            deadline, fd, socket = self._deadlines[0]
+            if self._held.get(fd) is socket:
+                if deadline > now:
+                    break
+                self._held.pop(fd).close()
+            heapq.heappop(self._deadlines)
+
+    @protect
+    def _end(self, epoll: select.epoll) -> None:
+        self._runtime.notify_closing(epoll.fileno())
+        self._epoll = None
+        epoll.close()
+        held, self._held = self._held, {}
+        self._deadlines.clear()
+        for socket in held.values():
+            socket.close()
+
+    def _drained(self, socket: _socket.socket) -> bool:
+        """Throw away what is there; whether the peer has closed, or is gone."""
+        # On TCP MSG_TRUNC throws away without copying (tcp(7)).
+        flags = _socket.MSG_TRUNC if socket.family != _socket.AF_UNIX else 0
+        taken = 0
+        try:
+            while taken < _TURN:
+                count = socket.recv_into(self._trash, len(self._trash), flags)
+                if count == 0:
+                    return True
+                taken += count
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return False

@@ -1,0 +1,141 @@
+"""The seam: the few names by which anything in this library waits.
+
+Streams, sockets and connections name no event loop. They hold a `Runtime` and
+suspend only through it, so that a second event loop is one more file here.
+
+A `Runtime` object belongs to one run of one event loop. `current()` gives the
+one of the calling task; it is the same object for the whole run, so comparing
+with `is` tells whether two things live in the same loop.
+
+Tasks sleep in a `Line`, an ordered set of sleepers that whoever has news keeps
+and wakes. A cancelled sleeper has left its line before the cancellation is
+raised; a woken one will return, whatever happens in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+import sniffio
+
+from . import _trio
+
+__all__ = ["Line", "Runtime", "Scope", "current", "protect"]
+
+# Whoever sleeps, in order of arrival; the runtime knows what the keys are.
+Line: TypeAlias = "dict[Any, None]"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def protect(function: F) -> F:
+    """Keep Ctrl-C out of `function`: it is raised when the function has returned.
+
+    For the state machines, which an exception at an arbitrary bytecode would
+    leave inconsistent. Costs nothing per call.
+    """
+    return _trio.protect(function)
+
+
+@runtime_checkable
+class Scope(Protocol):
+    """A block that can be given up, by a deadline or by `cancel()`."""
+
+    @property
+    def cancelled_caught(self) -> bool:
+        """Whether the block ended because this scope was cancelled."""
+
+    def cancel(self) -> None:
+        """Give the block up at its next checkpoint."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *exc: Any) -> bool | None: ...
+
+
+class Runtime(Protocol):
+    """What an event loop has to offer; see each implementation for the how."""
+
+    name: str
+
+    def is_current(self) -> bool:
+        """Whether the calling code runs in this run of the event loop."""
+
+    # -- waiting for file descriptors
+    async def wait_readable(self, fd: int) -> None:
+        """Until `fd` is readable or `notify_closing(fd)` was called. One task an fd."""
+
+    async def wait_writable(self, fd: int) -> None:
+        """Until `fd` is writable or `notify_closing(fd)` was called. One task an fd."""
+
+    def notify_closing(self, fd: int) -> None:
+        """Let go of `fd`: whoever waits for it returns."""
+
+    # -- waiting for other tasks
+    async def park(self, line: Line) -> None:
+        """Sleep in `line` until woken."""
+
+    def wake(self, line: Line, count: int | None = None) -> None:
+        """Wake the first `count` sleepers of `line`, or all of them."""
+
+    def checkpoint(self) -> Coroutine[Any, Any, None]:
+        """Let other tasks run; a cancellation is raised."""
+
+    def shielded_checkpoint(self) -> Coroutine[Any, Any, None]:
+        """Let other tasks run; a cancellation is not raised."""
+
+    def cancelled_now(self) -> bool:
+        """Whether the calling task's next unshielded wait would raise Cancelled."""
+
+    def scope(self, seconds: float | None = None, *, shield: bool = False) -> Scope:
+        """A block to be given up after `seconds` (None or inf: never by itself)."""
+
+    def time(self) -> float:
+        """The loop's clock, in seconds; what `scope` counts by."""
+
+    # -- starting tasks
+    def spawn(
+        self,
+        function: Callable[..., Awaitable[object]],
+        *args: object,
+        nursery: object = None,
+        name: str | None = None,
+    ) -> None:
+        """Run `function(*args)` as a task of its own.
+
+        Without a `nursery` nothing but a cancellation may escape it: any other
+        exception is logged and dropped.
+        """
+
+    def soon(self, function: Callable[[], None]) -> None:
+        """Call `function` from a task of its own; calls keep their order."""
+
+    async def gather(self, functions: list[Callable[[], Awaitable[object]]]) -> None:
+        """Run the functions side by side until all are done.
+
+        The first exception cancels the others and is raised.
+        """
+
+    def accepts_nursery(self, nursery: object) -> bool:
+        """Whether `spawn` can take `nursery`."""
+
+    # -- names
+    async def getaddrinfo(self, host: str, port: int) -> list[tuple[int, str]]:
+        """The (family, numeric address) pairs of `host` for a stream to `port`.
+
+        In the system's order. Raises socket.gaierror.
+        """
+
+
+def current() -> Runtime:
+    """The runtime of the calling task; RuntimeError outside of any event loop."""
+    try:
+        library = sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:
+        raise RuntimeError(
+            "wsockets needs a running event loop: call it from inside trio.run()"
+        ) from None
+    if library == "trio":
+        return _trio.current()
+    raise RuntimeError(f"wsockets does not run on {library}; it runs on trio")

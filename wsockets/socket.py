@@ -1,0 +1,566 @@
+"""Socket: the specification's object over a connection.
+
+https://sockets-api.proposal.wintertc.org/#socket-section
+
+A socket is made before there is a connection, and passes through four states:
+
+    CONNECTING --> OPEN --> CLOSING --> CLOSED
+         |          |          |           ^
+         +----------+----------+-----------+
+
+In CONNECTING a task (`_establish`) makes the connection: it is the only one a
+socket has, and gone once the socket is open. In OPEN whoever reads and writes
+does the work, see streams.channel, and tells the socket what it notices. In
+CLOSING what was written is still being sent. CLOSED is for good.
+
+Everything that ends a socket is one of five events, each a method here:
+
+    _refused(error)   no connection, or no handshake: opened and closed reject
+    _abort(error)     close(reason), a signal, a cancelled nursery: RST, at once
+    _failed(error)    the connection broke: both streams raise, closed resolves
+    _start_closing()  close(), or the peer's FIN was read: flush, then FIN
+    startTls()        the connection goes to another socket
+
+The one handover rule: whoever takes a connection over gets every byte that was
+not delivered. A plain connection never receives more than it delivers, so what
+is not delivered is still in the kernel, and the TLS engine, which reads the fd
+itself, gets it; plaintext that was injected before an upgrade makes the
+handshake fail. What was written is sent before the connection changes hands.
+
+The socket owns the fd from the moment there is one; every wait for it goes
+through the socket's gate, which is closed before the fd is.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+
+import attrs
+
+from .address import format_address
+from .connection import Connection, PlainConnection, TlsConnection
+from .errors import SocketError, as_exception
+from .handshake import Handshake, Security
+from .linger import linger
+from .options import SecureTransportKind, SocketOptions
+from .promise import Promise
+from .runtime import Line, Runtime, Scope, protect
+from .runtime.gate import Gate
+from .streams import ReadableStream, WritableStream
+from .streams.direct_readable import DirectReadable
+from .streams.direct_writable import DirectWritable
+from .streams.writable import WritableState
+from .mixed_options import UpgradeMembers, read_upgrade
+
+if TYPE_CHECKING:
+    import socket as _socket
+
+    from typing_extensions import Self, Unpack
+
+    from .tls import TlsInfo
+
+__all__ = ["Opener", "Socket", "SocketInfo"]
+
+Opener: TypeAlias = "Callable[[], Awaitable[_socket.socket]]"
+
+
+@attrs.frozen
+class SocketInfo:
+    """What `opened` resolves to: the two ends, and the protocol agreed on.
+
+    Addresses are numeric, "127.0.0.1:443", "[::1]:443" or "unix:/path"; the
+    remote one is the proxy's where there is one.
+    https://sockets-api.proposal.wintertc.org/#socketinfo-dictionary
+    """
+
+    remoteAddress: str | None = None
+    localAddress: str | None = None
+    alpn: str | None = None
+
+    @property
+    def remote_address(self) -> str | None:
+        """`remoteAddress`."""
+        return self.remoteAddress
+
+    @property
+    def local_address(self) -> str | None:
+        """`localAddress`."""
+        return self.localAddress
+
+
+class _State(enum.Enum):
+    CONNECTING = "connecting"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class _Closed(Promise[None]):
+    """The promise `closed`: cancelling a flushing close turns it into an abort."""
+
+    __slots__ = ("_socket",)
+
+    _socket: Socket
+
+    def _abandoned(self) -> None:
+        self._socket._close_abandoned()
+
+
+# Why startTls() is not possible.
+_NOT_STARTTLS: Final = 'startTls() needs secureTransport "starttls"; this socket\'s is '
+_UPGRADE_REFUSED: Final = {
+    "off": _NOT_STARTTLS + '"off"',
+    "on": _NOT_STARTTLS + '"on": it is secure already',
+    "upgraded": "startTls() was called before; use the socket that it returned",
+    "closed": "startTls() came after close()",
+    "bridged": "startTls() is not possible while the socket is bridged",
+}
+
+
+@final
+class Socket:
+    """A TCP connection, plain or TLS, to be read from and written to.
+
+    Made by `connect()`, `adopt()` and `startTls()`.
+    https://sockets-api.proposal.wintertc.org/#socket-class
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_connection",
+        "_gate",
+        "_nursery",
+        "_on_end",
+        "_opened",
+        "_options",
+        "_read_to_end",
+        "_readable",
+        "_runtime",
+        "_scope",
+        "_secure_transport",
+        "_security",
+        "_state",
+        "_upgraded",
+        "_writable",
+    )
+
+    _closed: _Closed
+    _connection: Connection | None
+    _gate: Gate
+    _nursery: object
+    _on_end: list[Callable[[], None]] | None
+    _opened: Promise[SocketInfo]
+    _options: SocketOptions
+    _read_to_end: bool
+    _readable: DirectReadable
+    _runtime: Runtime
+    _scope: Scope | None
+    _secure_transport: SecureTransportKind
+    _security: Security
+    _state: _State
+    _upgraded: bool
+    _writable: DirectWritable
+
+    def __init__(self) -> None:
+        raise TypeError("a Socket is made by connect() or adopt()")
+
+    @classmethod
+    def _make(
+        cls,
+        runtime: Runtime,
+        options: SocketOptions,
+        security: Security,
+        nursery: object = None,
+    ) -> Socket:
+        self = cls.__new__(cls)
+        self._runtime = runtime
+        self._options = options
+        self._security = security
+        self._secure_transport = options.secureTransport
+        self._state = _State.CONNECTING
+        self._upgraded = False
+        self._read_to_end = False
+        self._connection = None
+        self._scope = runtime.scope()
+        self._gate = gate = Gate(runtime)
+        self._readable = DirectReadable(runtime, gate, self)
+        self._writable = DirectWritable(runtime, gate, self, options.highWaterMark)
+        self._opened = Promise(runtime)
+        self._closed = _Closed(runtime)
+        self._closed._socket = self
+        self._on_end = None
+        self._nursery = nursery
+        if nursery is not None:
+            runtime.spawn(self._guard, nursery=nursery, name="wsockets socket")
+        if options.signal is not None:
+            self._obey(options.signal)
+        return self
+
+    # -- the specification's members
+
+    @property
+    def readable(self) -> ReadableStream:
+        """What the peer sends: a byte stream of chunks of up to 64 KiB."""
+        return self._readable.stream
+
+    @property
+    def writable(self) -> WritableStream:
+        """What is sent to the peer: takes bytes-like objects and str."""
+        return self._writable.stream
+
+    @property
+    def opened(self) -> Promise[SocketInfo]:
+        """Resolves once connected and, with TLS, shaken hands."""
+        return self._opened
+
+    @property
+    def closed(self) -> Promise[None]:
+        """Resolves when the socket has closed; rejects only if it never opened."""
+        return self._closed
+
+    @property
+    def upgraded(self) -> bool:
+        """Whether startTls() has taken the connection away from this socket."""
+        return self._upgraded
+
+    @property
+    def secureTransport(self) -> SecureTransportKind:
+        """ "off", "on" or "starttls"; "on" for a socket made by startTls()."""
+        return self._secure_transport
+
+    @protect
+    def close(self, reason: object = None) -> Promise[None]:
+        """Close the socket; returns `closed`.
+
+        Without a reason what was written is sent first; a peer that takes none
+        of it for `closeTimeout` seconds is given up. With a reason the
+        connection is reset at once, and writes reject with the reason (an
+        AbortError round one that is not an exception). Cancelling the awaiting
+        of a close that still sends resets the connection as well.
+        https://sockets-api.proposal.wintertc.org/#close-method
+        """
+        if self._upgraded or self._state is _State.CLOSED:
+            return self._closed
+        if reason is not None:
+            self._abort(as_exception(reason))
+        elif self._state is _State.CONNECTING:
+            self._abort(
+                SocketError("the socket was closed before it was open", code="closed")
+            )
+        elif self._state is _State.OPEN:
+            self._start_closing()
+        return self._closed
+
+    @protect
+    def startTls(
+        self, options: object = None, /, **members: Unpack[UpgradeMembers]
+    ) -> Socket:
+        """Go on with TLS over the same connection, as a new socket.
+
+        What was written is sent first, in the clear. This socket is closed, its
+        readers and writers are of no use any more. Legal before `opened` and
+        with locked streams. The members are `sni`, `alpn` (by default those of
+        the socket), `expectedServerHostname` and TlsOptions'.
+
+        SocketError (code "state") unless secureTransport is "starttls", after
+        close(), and for a second call.
+        https://sockets-api.proposal.wintertc.org/#starttls-method
+        """
+        refusal = self._why_not_upgrade()
+        if refusal is not None:
+            raise SocketError(_UPGRADE_REFUSED[refusal], code="state")
+        upgrade, over = read_upgrade(self._security.options, options, members)
+        security = attrs.evolve(self._security, options=over)
+        handshake = Handshake.make(self._options, security, upgrade)
+        handshake.check()
+        self._upgraded = True
+        secure = Socket._make(
+            self._runtime,
+            self._options.secured(handshake.alpn, upgrade.sni),
+            security,
+            self._nursery,
+        )
+        self._readable.stream._close()
+        flushed = self._writable.hand_over()
+        self._closed._fulfil(None)
+        if not secure._start(lambda: self._hand_over(flushed), handshake):
+            self._upgraded_away(SocketError("the upgrade was given up", code="closed"))
+        return secure
+
+    start_tls = startTls
+    secure_transport = secureTransport
+
+    # -- ours
+
+    def tls_info(self) -> TlsInfo | None:
+        """What TLS negotiated, and the peer's certificates; None without TLS."""
+        if isinstance(self._connection, TlsConnection):
+            return self._connection.info()
+        return None
+
+    async def __aenter__(self) -> Self:
+        """Wait until the socket is open."""
+        try:
+            await self._opened
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the socket; what was written is sent."""
+        await self.close()
+
+    def __repr__(self) -> str:
+        state = "upgraded" if self._upgraded else self._state.value
+        return f"<Socket {state} secureTransport={self._secure_transport!r}>"
+
+    # -- opening
+
+    def _start(self, opener: Opener, handshake: Handshake | None) -> bool:
+        """Have the connection made: `opener` gives a connected socket.
+
+        False where it will not be called: the socket's signal was aborted.
+        """
+        if self._state is not _State.CONNECTING:
+            return False
+        self._runtime.spawn(self._establish, opener, handshake, name="wsockets connect")
+        return True
+
+    async def _establish(self, opener: Opener, handshake: Handshake | None) -> None:
+        assert self._scope is not None
+        try:
+            with self._scope:
+                sock = await opener()
+                alpn = None
+                connection: Connection
+                if handshake is None:
+                    connection = PlainConnection(sock)
+                else:
+                    connection, alpn = await self._shake_hands(sock, handshake)
+                self._open(connection, alpn)
+            self._scope = None
+        except Exception as error:
+            if not isinstance(error, SocketError):
+                failure = SocketError(f"could not connect: {error}", code="os")
+                failure.__cause__ = error
+                error = failure
+            self._refused(error)
+
+    async def _shake_hands(
+        self, sock: _socket.socket, handshake: Handshake
+    ) -> tuple[TlsConnection, str | None]:
+        runtime = self._runtime
+        seconds = self._options.handshakeTimeout
+        try:
+            connection = handshake.connection(sock, self._options.tolerateTruncation)
+            gate = Gate(runtime)
+            gate.open(sock.fileno())
+            with runtime.scope(seconds) as scope:
+                while (want := connection.handshake()) is not None:
+                    await gate.wait(want)
+            if scope.cancelled_caught:
+                raise SocketError(
+                    f"the TLS handshake was not complete after {seconds:g} s "
+                    "(handshakeTimeout)",
+                    code="timeout",
+                )
+            return connection, connection.finish_handshake(
+                handshake.alpn, self._options.alpnRequired
+            )
+        except BaseException:
+            sock.close()
+            raise
+
+    @protect
+    def _open(self, connection: Connection, alpn: str | None) -> None:
+        if self._state is not _State.CONNECTING:
+            connection.close()
+            return
+        sock = connection.socket
+        try:
+            info = SocketInfo(
+                format_address(sock.getpeername()),
+                format_address(sock.getsockname()),
+                alpn,
+            )
+        except OSError:
+            # The peer has reset the connection already; reading will tell.
+            info = SocketInfo(alpn=alpn)
+        self._connection = connection
+        self._state = _State.OPEN
+        self._readable.open(connection)
+        self._opened._fulfil(info)
+        self._gate.open(sock.fileno())
+        self._writable.open(connection)
+
+    # -- handing the connection on
+
+    def _why_not_upgrade(self) -> str | None:
+        if self._secure_transport != "starttls":
+            return self._secure_transport
+        if self._upgraded:
+            return "upgraded"
+        if self._state in (_State.CLOSING, _State.CLOSED):
+            return "closed"
+        return None
+
+    async def _hand_over(self, flushed: Promise[None]) -> _socket.socket:
+        """The connected socket, once it is there and what was written is sent."""
+        try:
+            await self._opened
+            await flushed
+        except BaseException:
+            # Nobody will want the connection any more.
+            self._upgraded_away(SocketError("the upgrade was given up", code="closed"))
+            raise
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        self._gate.close()
+        self._end(_State.CLOSED)
+        return connection.release()
+
+    @protect
+    def _upgraded_away(self, error: SocketError) -> None:
+        if self._state is not _State.CLOSED:
+            self._abort(error)
+
+    # -- ending
+
+    @protect
+    def _refused(self, error: SocketError) -> None:
+        if self._state is not _State.CONNECTING:
+            return
+        error.__traceback__ = None
+        self._gate.close()
+        self._readable.stream._close()
+        self._writable.fail(error)
+        self._opened._reject(error)
+        self._closed._reject(error)
+        self._end(_State.CLOSED)
+
+    @protect
+    def _abort(self, error: BaseException) -> None:
+        if self._state is _State.CLOSED:
+            return
+        self._opened._reject(error)
+        if self._scope is not None:
+            self._scope.cancel()
+        self._gate.close()
+        if self._connection is not None:
+            self._connection.reset()
+        self._readable.stream._close()
+        self._writable.fail(error)
+        self._closed._fulfil(None)
+        self._end(_State.CLOSED)
+
+    @protect
+    def _failed(self, error: SocketError) -> None:
+        if self._state is _State.CLOSED:
+            return
+        error.__traceback__ = None
+        self._gate.close()
+        if self._connection is not None:
+            self._connection.close()
+        self._readable.stream._fail(error)
+        self._writable.fail(error)
+        self._closed._fulfil(None)
+        self._end(_State.CLOSED)
+
+    @protect
+    def _start_closing(self) -> None:
+        self._state = _State.CLOSING
+        self._readable.stream._close()
+        # The flusher may be waiting without a limit; there is one now.
+        self._gate.interrupt()
+        stream = self._writable.stream
+        if stream._state is WritableState.WRITABLE:
+            stream._close()
+        elif stream._state in (WritableState.CLOSED, WritableState.ERRORED):
+            self._finish_closing()
+
+    def _finish_closing(self) -> None:
+        connection = self._connection
+        assert connection is not None
+        self._gate.close()
+        if self._read_to_end:
+            connection.close()
+        else:
+            linger(self._runtime, connection.release(), self._options.closeTimeout)
+        self._closed._fulfil(None)
+        self._end(_State.CLOSED)
+
+    def _close_abandoned(self) -> None:
+        if self._state is _State.CLOSING:
+            self._abort(SocketError("close() was cancelled", code="closed"))
+
+    def _end(self, state: _State) -> None:
+        self._state = state
+        self._connection = None
+        hooks, self._on_end = self._on_end, None
+        for hook in hooks or ():
+            hook()
+
+    # -- what the streams notice
+
+    def _read_ended(self) -> None:
+        self._read_to_end = True
+        if self._state is _State.OPEN and not self._options.allowHalfOpen:
+            self._start_closing()
+
+    def _write_ended(self) -> None:
+        if self._state is _State.CLOSING:
+            self._finish_closing()
+
+    def _stall_limit(self) -> float | None:
+        return self._options.closeTimeout if self._state is _State.CLOSING else None
+
+    def _stalled(self) -> None:
+        self._failed(
+            SocketError(
+                f"the peer took nothing for {self._options.closeTimeout:g} s while "
+                "the socket was closing (closeTimeout)",
+                code="timeout",
+            )
+        )
+
+    # -- who else may end it
+
+    def _when_ended(self, hook: Callable[[], None]) -> None:
+        if self._on_end is None:
+            self._on_end = []
+        self._on_end.append(hook)
+
+    async def _guard(self) -> None:
+        """The socket's task in the user's nursery, whose cancelling aborts it."""
+        line: Line = {}
+        self._when_ended(lambda: self._runtime.wake(line))
+        try:
+            while self._state is not _State.CLOSED:
+                await self._runtime.park(line)
+        finally:
+            self._abort(
+                SocketError("the socket's nursery was cancelled", code="closed")
+            )
+
+    def _obey(self, signal: Any) -> None:
+        def stop(_event: object) -> None:
+            if not self._upgraded:
+                self._abort(as_exception(signal.reason))
+
+        if signal.aborted:
+            stop(None)
+            return
+        signal.addEventListener("abort", stop, once=True)
+        remove = getattr(signal, "removeEventListener", None)
+        if remove is not None:
+            self._when_ended(lambda: remove("abort", stop))

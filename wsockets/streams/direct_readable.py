@@ -1,0 +1,270 @@
+"""The readable whose queue is the kernel's; see channel for the theory."""
+
+from __future__ import annotations
+
+from typing import Any, Final, final
+
+from ..errors import SocketError
+from ..promise import FULFILLED, PENDING, Promise, fulfilled, rejected
+from ..runtime import Line, Runtime, protect
+from ..runtime.gate import Gate, Want
+from .channel import Channel, Owner
+from .readable import ReadableState, ReadableStream, ReadResult
+
+__all__ = ["CHUNK", "DirectReadable"]
+
+# How much one read takes at most, in bytes.
+CHUNK: Final = 65536
+
+
+class ReadRequest(Promise[ReadResult]):
+    """The promise of one read; whoever awaits it may have to do the reading."""
+
+    __slots__ = ("_awaiters", "_controller", "_filled", "_limit", "_minimum", "_view")
+
+    _awaiters: int
+    _controller: DirectReadable
+    _filled: int
+    _limit: int
+    _minimum: int
+    _view: memoryview | None
+
+    def _wait(self) -> Any:
+        return self._controller._drive(self)
+
+    def _checkpoint(self) -> Any:
+        return self._runtime.shielded_checkpoint()
+
+    def _watched(self) -> None:
+        # A reaction is a reader too: let a task of its own await the data.
+        self._runtime.spawn(_settle_quietly, self, name="wsockets read")
+
+
+async def _settle_quietly(promise: Promise[Any]) -> None:
+    try:
+        await promise
+    except Exception:
+        pass  # it is the promise's, and whoever reacts to it gets it
+
+
+_new: Final = Promise.__new__
+
+
+@final
+class DirectReadable:
+    """The controller of a readable that receives in the task that reads."""
+
+    __slots__ = (
+        "_channel",
+        "_gate",
+        "_leading",
+        "_owner",
+        "_requests",
+        "_runtime",
+        "_untried",
+        "_want",
+        "stream",
+    )
+
+    def __init__(self, runtime: Runtime, gate: Gate, owner: Owner) -> None:
+        self._runtime = runtime
+        self._gate = gate
+        self._owner = owner
+        self._channel: Channel | None = None
+        self._requests: list[ReadRequest] = []
+        self._leading = False
+        # Whether a request is queued for which nothing was tried yet.
+        self._untried = False
+        self._want = Want.OPEN
+        self.stream = ReadableStream._make(runtime, self)
+
+    @protect
+    def open(self, channel: Channel) -> None:
+        """From now on there is something to receive from."""
+        self._channel = channel
+        self._want = Want.READ
+
+    # -- the stream's calls
+
+    def pull(self) -> Promise[ReadResult]:
+        return self.pull_some(CHUNK)
+
+    @protect
+    def pull_some(self, limit: int) -> Promise[ReadResult]:
+        """A read of at most `limit` bytes."""
+        channel = self._channel
+        if (
+            channel is not None
+            and not self._requests
+            and self.stream._state is ReadableState.READABLE
+            and not self._runtime.cancelled_now()
+        ):
+            try:
+                got = channel.receive(limit)
+            except SocketError as error:
+                self._owner._failed(error)
+                return rejected(self._runtime, error)
+            if got.__class__ is bytes:
+                if got:
+                    return self._done(ReadResult(got, False))
+                self._end()
+                return self._done(ReadResult(None, True))
+            self._want = got  # type: ignore[assignment]
+        else:
+            self._untried = True
+        return self._queue(limit, None, 0)
+
+    @protect
+    def pull_into(self, view: memoryview, minimum: int) -> Promise[ReadResult]:
+        first = not self._requests
+        request = self._queue(0, view, minimum)
+        if first and not self._runtime.cancelled_now():
+            self._serve()
+        else:
+            self._untried = True
+        return request
+
+    def cancel(self, reason: object) -> Promise[None]:
+        return fulfilled(self._runtime, None)
+
+    @protect
+    def settle(self) -> None:
+        for request in self._dismiss():
+            self._settle(request)
+
+    @protect
+    def release(self, error: TypeError) -> None:
+        for request in self._dismiss():
+            request._reject(error)
+
+    def _dismiss(self) -> list[ReadRequest]:
+        """Nobody is to be served any more; the leader need not wait on."""
+        requests, self._requests = self._requests, []
+        if self._leading:
+            self._gate.interrupt()
+        return requests
+
+    # -- serving
+
+    def _done(self, result: ReadResult) -> ReadRequest:
+        # Every field that a settled promise is asked for, and no more.
+        request: ReadRequest = _new(ReadRequest)
+        request._runtime = self._runtime
+        request._state = FULFILLED
+        request._value = result
+        return request
+
+    def _queue(self, limit: int, view: memoryview | None, minimum: int) -> ReadRequest:
+        request = ReadRequest(self._runtime)
+        request._controller = self
+        request._limit = limit
+        request._view = view
+        request._minimum = minimum
+        request._filled = 0
+        request._awaiters = 0
+        if self.stream._state is ReadableState.READABLE:
+            self._requests.append(request)
+        else:
+            self._settle(request)
+        return request
+
+    def _settle(self, request: ReadRequest) -> None:
+        """Settle a request of a stream that has ended."""
+        error = self.stream._error
+        view = request._view
+        if error is not None:
+            request._reject(error)
+        elif view is None:
+            request._fulfil(ReadResult(None, True))
+        else:
+            request._fulfil(ReadResult(view[: request._filled], True))
+
+    @protect
+    def _serve(self) -> None:
+        """Receive for the requests in their order until it would block."""
+        channel = self._channel
+        if channel is None:
+            return
+        self._untried = False
+        while self._requests:
+            request = self._requests[0]
+            try:
+                done = _receive(channel, request)
+            except SocketError as error:
+                self._owner._failed(error)
+                return
+            if done is None:
+                self._end()
+                return
+            if done.__class__ is Want:
+                self._want = done
+                return
+            if done:
+                del self._requests[0]
+
+    def _end(self) -> None:
+        self.stream._close()
+        self._owner._read_ended()
+
+    async def _drive(self, request: ReadRequest) -> None:
+        """Await a pending request: follow the leader, or lead."""
+        line: Line | None = request._line
+        if line is None:
+            line = request._line = {}
+        if request not in self._requests:
+            self._requests.append(request)
+            self._untried = True
+        request._awaiters += 1
+        try:
+            if self._untried and not self._leading:
+                if not self._runtime.cancelled_now():
+                    self._serve()
+            while request._state == PENDING:
+                if self._leading:
+                    await self._runtime.park(line)
+                    continue
+                self._leading = True
+                try:
+                    await self._gate.wait(self._want)
+                finally:
+                    self._leading = False
+                if request._state == PENDING:
+                    self._serve()
+        finally:
+            self._leave(request)
+
+    @protect
+    def _leave(self, request: ReadRequest) -> None:
+        request._awaiters -= 1
+        if request._state == PENDING and not request._awaiters:
+            # A buffer that is partly filled keeps its place, and its bytes.
+            if not request._filled:
+                self._requests.remove(request)
+        if not self._leading:
+            for waiting in self._requests:
+                if waiting._line:
+                    self._runtime.wake(waiting._line, 1)
+                    return
+
+
+def _receive(channel: Channel, request: ReadRequest) -> bool | Want | None:
+    """Receive for one request: whether it is settled, or None at the end."""
+    view = request._view
+    if view is None:
+        got = channel.receive(request._limit)
+        if isinstance(got, Want):
+            return got
+        if not got:
+            return None
+        request._fulfil(ReadResult(got, False))
+        return True
+    count = channel.receive_into(view[request._filled :])
+    if isinstance(count, Want):
+        return count
+    if not count:
+        return None
+    request._filled += count
+    if request._filled < request._minimum:
+        return False
+    request._fulfil(ReadResult(view[: request._filled], False))
+    return True

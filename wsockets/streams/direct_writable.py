@@ -1,0 +1,250 @@
+"""The writable whose queue is the kernel's; see channel for the theory."""
+
+from __future__ import annotations
+
+import enum
+import warnings
+from typing import Any, final
+
+from ..errors import SocketError
+from ..promise import Promise, fulfilled, rejected
+from ..runtime import Line, Runtime, protect
+from ..runtime.gate import Gate, Want
+from .channel import Channel, Owner
+from .chunks import as_bytes
+from .writable import WritableState, WritableStream
+
+__all__ = ["DirectWritable"]
+
+
+class Ending(enum.Enum):
+    """How a writable ends once nothing is queued any more."""
+
+    NOT = "not"
+    FINISH = "finish"
+    CUT = "cut"
+    HAND_OVER = "hand over"
+
+
+@final
+class DirectWritable:
+    """The controller of a writable that sends in the task that writes."""
+
+    __slots__ = (
+        "_channel",
+        "_ended",
+        "_ending",
+        "_flusher",
+        "_gate",
+        "_high_water_mark",
+        "_idle",
+        "_owner",
+        "_queue",
+        "_queued",
+        "_runtime",
+        "_written",
+        "stream",
+    )
+
+    def __init__(
+        self, runtime: Runtime, gate: Gate, owner: Owner, high_water_mark: int
+    ) -> None:
+        self._runtime = runtime
+        self._gate = gate
+        self._owner = owner
+        self._high_water_mark = high_water_mark
+        self._channel: Channel | None = None
+        self._queue: list[tuple[memoryview, Promise[None]]] = []
+        self._queued = 0
+        self._flusher = False
+        self._idle: Line | None = None
+        self._ending = Ending.NOT
+        self._ended: Promise[None] | None = None
+        # What every write that went out at once returns.
+        self._written: Promise[None] = fulfilled(runtime, None)
+        self.stream = WritableStream._make(runtime, self)
+
+    @protect
+    def open(self, channel: Channel) -> None:
+        """From now on there is something to send to; send what has gathered."""
+        self._channel = channel
+        if self._queue or self._ending is not Ending.NOT:
+            self._flush()
+
+    @property
+    def desired_size(self) -> int:
+        return self._high_water_mark - self._queued
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything written so far has been handed on."""
+        return not self._queue
+
+    # -- the stream's calls
+
+    @protect
+    def write(self, chunk: Any) -> Promise[None]:
+        if chunk.__class__ is not bytes:
+            try:
+                chunk = as_bytes(chunk)
+            except TypeError as error:
+                return rejected(self._runtime, error.with_traceback(None))
+        channel = self._channel
+        done = 0
+        if channel is not None and not self._queue:
+            try:
+                sent = channel.send(chunk) if chunk else 0
+            except SocketError as error:
+                self._owner._failed(error)
+                return rejected(self._runtime, error)
+            if sent == len(chunk):
+                return self._written
+            if not isinstance(sent, Want):
+                done = sent
+        rest = memoryview(chunk)[done:]
+        promise: Promise[None] = Promise(self._runtime)
+        self._queue.append((rest, promise))
+        self._queued += len(rest)
+        if channel is not None:
+            self._wake_flusher()
+        return promise
+
+    def close(self) -> Promise[None]:
+        return self._end(Ending.FINISH)
+
+    def abort(self, error: BaseException) -> Promise[None]:
+        return self._end(Ending.CUT)
+
+    @protect
+    def settle(self, error: BaseException) -> None:
+        queue, self._queue = self._queue, []
+        self._queued = 0
+        for _, promise in queue:
+            promise._reject(error)
+        if self._ended is not None and self._ending is not Ending.CUT:
+            self._ended._reject(error)
+            self._ended = None
+        if self._idle:
+            self._runtime.wake(self._idle)
+
+    @protect
+    def hand_over(self) -> Promise[None]:
+        """Take no more; fulfilled once what was written is sent, without an end."""
+        self.stream._closing()
+        return self._end(Ending.HAND_OVER)
+
+    # -- sending
+
+    @protect
+    def _end(self, how: Ending) -> Promise[None]:
+        self._ending = how
+        ended = self._ended = Promise(self._runtime)
+        if self._channel is not None:
+            self._flush()
+        return ended
+
+    @protect
+    def _flush(self) -> None:
+        """Send what can be sent now, and have the rest sent."""
+        if self._send_queued() is not None:
+            self._wake_flusher()
+
+    @protect
+    def _send_queued(self) -> Want | None:
+        """Send the queue and the end; what it waits for if it could not."""
+        channel = self._channel
+        assert channel is not None
+        try:
+            while self._queue:
+                rest, promise = self._queue[0]
+                sent = channel.send(rest) if rest else 0
+                if isinstance(sent, Want):
+                    return sent
+                self._queued -= sent
+                if sent < len(rest):
+                    self._queue[0] = (rest[sent:], promise)
+                else:
+                    del self._queue[0]
+                    promise._fulfil(None)
+                if self.desired_size > 0:
+                    self.stream._relieved()
+            if self._ending is Ending.NOT:
+                return None
+            want = None
+            if self._ending is Ending.FINISH:
+                want = channel.finish()
+            elif self._ending is Ending.CUT:
+                want = channel.cut()
+        except SocketError as error:
+            self._owner._failed(error)
+            return None
+        if want is None:
+            how, self._ending = self._ending, Ending.NOT
+            self._sent_end(how)
+        return want
+
+    @protect
+    def fail(self, error: BaseException) -> None:
+        """The connection is gone: nothing can be sent any more."""
+        self._channel = None
+        self.stream._fail(error)
+        self._ending = Ending.NOT
+        if self._ended is not None:
+            # Of an abort: it got what it wanted.
+            self._ended._fulfil(None)
+            self._ended = None
+        if self._idle:
+            self._runtime.wake(self._idle)
+
+    def _sent_end(self, how: Ending) -> None:
+        stream = self.stream
+        if stream._error is not None:
+            stream._fail(stream._error)
+        else:
+            stream._finish()
+        if self._ended is not None:
+            self._ended._fulfil(None)
+            self._ended = None
+        self._channel = None
+        if self._idle:
+            self._runtime.wake(self._idle)
+        if how is not Ending.HAND_OVER:
+            self._owner._write_ended()
+
+    def _wake_flusher(self) -> None:
+        if not self._flusher:
+            self._flusher = True
+            self._runtime.spawn(self._run, name="wsockets flusher")
+        elif self._idle:
+            self._runtime.wake(self._idle)
+
+    async def _run(self) -> None:
+        """The flusher: lives until the direction ends."""
+        try:
+            while self._channel is not None and not self._over():
+                want = self._send_queued()
+                if want is not None:
+                    await self._wait(want)
+                elif not self._over():
+                    self._idle = {}
+                    await self._runtime.park(self._idle)
+        finally:
+            self._flusher = False
+            if self._queue:
+                warnings.warn(
+                    f"{self._queued} bytes written to a socket were not sent before "
+                    "the event loop ended; await close()",
+                    ResourceWarning,
+                    stacklevel=1,
+                )
+
+    def _over(self) -> bool:
+        if self._ending is not Ending.NOT:
+            return False
+        return self.stream._state in (WritableState.CLOSED, WritableState.ERRORED)
+
+    async def _wait(self, want: Want) -> None:
+        with self._runtime.scope(self._owner._stall_limit()) as scope:
+            await self._gate.wait(want)
+        if scope.cancelled_caught:
+            self._owner._stalled()

@@ -1,0 +1,50 @@
+"""TLS: from options to OpenSSL connections, and from those to plain values.
+
+Nothing here waits and nothing moves data; connections are made, judged, described.
+pyOpenSSL does the work, on the socket's own file descriptor, so that native code
+may take both over.
+
+    options.py ─ names.py         what is wanted
+    material.py · trust.py        certificates and keys read; whom to trust
+    ciphers.py · contexts.py      an OpenSSL context of it, shared and cached
+    handshake.py                  the state of one connection, for the callbacks
+    verify.py · alpn.py · psk.py  the callbacks: they refuse when in doubt
+    connections.py · sessions.py  before the handshake, right after it, at the end
+    report.py · info.py           failures in words, facts as a value
+    openssl.py                    what pyOpenSSL has no words for
+
+A connection goes through these, in order: `check_options` when it is asked for;
+`client_connection` or `server_connection` once there is a socket; do_handshake() as
+often as it takes, whose errors `tls_error` explains, like those of any later call;
+`finish_handshake`; `store_session` at the very end.
+"""
+
+from __future__ import annotations
+
+from .connections import (
+    check_options,
+    client_connection,
+    finish_handshake,
+    server_connection,
+)
+from .info import TlsInfo, tls_info
+from .names import TlsNames, tls_names
+from .options import TlsOptions, TlsOptionsMembers
+from .report import tls_error
+from .sessions import SessionCache, store_session
+
+__all__ = [
+    "SessionCache",
+    "TlsInfo",
+    "TlsNames",
+    "TlsOptions",
+    "TlsOptionsMembers",
+    "check_options",
+    "client_connection",
+    "finish_handshake",
+    "server_connection",
+    "store_session",
+    "tls_error",
+    "tls_info",
+    "tls_names",
+]

@@ -1,0 +1,182 @@
+"""OpenSSL where pyOpenSSL has no words for it: the one file that reaches below.
+
+`lib` and `ffi` are cryptography's bindings, which pyOpenSSL itself is made of, so
+that a pointer taken from a pyOpenSSL object may be passed to `lib`. Everything
+else in the package calls the functions of this file.
+
+Callbacks. OpenSSL copies a context's callbacks into each SSL object, and some of
+them outlive a change of context; so every callback here is one function for the
+whole process, alive as long as the process is. It finds its handshake by the
+address of the SSL object. One that raised would have its traceback printed and
+cffi's default returned; therefore `callback` makes each return the value that
+refuses (0 or "alert"), whatever happens inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from OpenSSL import SSL, crypto
+from OpenSSL._util import ffi as _ffi
+from OpenSSL._util import lib as _lib
+
+__all__ = [
+    "ALPN_FATAL",
+    "ALPN_IGNORE",
+    "ALPN_OK",
+    "CERTIFICATE_REJECTED",
+    "HOSTNAME_MISMATCH",
+    "address",
+    "callback",
+    "chain_of",
+    "current_der",
+    "current_session",
+    "der",
+    "ffi",
+    "lib",
+    "prepare",
+    "presented_chain",
+    "set_alpn_select",
+    "set_keylog",
+    "set_verify",
+    "share_store",
+    "verified",
+    "was_reused",
+]
+
+ffi: Final[Any] = _ffi
+lib: Final[Any] = _lib
+
+ALPN_OK: Final[int] = lib.SSL_TLSEXT_ERR_OK
+ALPN_FATAL: Final[int] = lib.SSL_TLSEXT_ERR_ALERT_FATAL
+ALPN_IGNORE: Final[int] = lib.SSL_TLSEXT_ERR_NOACK
+
+HOSTNAME_MISMATCH: Final[int] = lib.X509_V_ERR_HOSTNAME_MISMATCH
+CERTIFICATE_REJECTED: Final[int] = lib.X509_V_ERR_CERT_REJECTED
+
+
+def callback(declaration: str, function: Callable[..., Any], refuse: int | None) -> Any:
+    """`function` as a C function that returns `refuse` should it ever raise."""
+    if refuse is None:
+        return ffi.callback(declaration, function, onerror=_quiet)
+    return ffi.callback(declaration, function, error=refuse, onerror=_quiet)
+
+
+def _quiet(*_exception: object) -> None:
+    """Instead of cffi's traceback on stderr, whose locals could be secrets."""
+
+
+def address(pointer: Any) -> int:
+    """The address that a C pointer holds."""
+    return int(ffi.cast("uintptr_t", pointer))
+
+
+# -- contexts
+
+
+def prepare(context: SSL.Context) -> None:
+    """Set the modes and options that every context here has.
+
+    A write is all or nothing (without SSL_MODE_ENABLE_PARTIAL_WRITE; a quarter
+    less work), though its buffer may move between tries; idle connections give
+    their buffers back (64 -> 36 KB). No renegotiation, no compression, and no
+    cache of OpenSSL's own: tickets hold the state of a server's sessions, and
+    `SessionCache` a client's.
+    """
+    context.clear_mode(lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS | lib.SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER)
+    context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+
+
+def share_store(context: SSL.Context, store: crypto.X509Store) -> None:
+    """Let `context` trust what is in `store`, which any number may share."""
+    pointer = store._store
+    lib.X509_STORE_up_ref(pointer)
+    # Takes the reference over.
+    lib.SSL_CTX_set_cert_store(context._context, pointer)
+
+
+def set_verify(context: SSL.Context, mode: int, function: Any) -> None:
+    """Ask for the peer's certificate by `mode`, judged by the C function."""
+    lib.SSL_CTX_set_verify(context._context, mode, function)
+
+
+def set_alpn_select(context: SSL.Context, function: Any) -> None:
+    """Let the C function choose a protocol from a client's offer."""
+    lib.SSL_CTX_set_alpn_select_cb(context._context, function, ffi.NULL)
+
+
+def set_keylog(context: SSL.Context, function: Any) -> None:
+    """Let the C function have each line of the key log."""
+    lib.SSL_CTX_set_keylog_callback(context._context, function)
+
+
+# -- connections
+
+
+def was_reused(connection: SSL.Connection) -> bool:
+    """Whether the handshake went on from a session or an external PSK (TLS 1.3)."""
+    return bool(lib.SSL_session_reused(connection._ssl))
+
+
+def verified(connection: SSL.Connection) -> bool:
+    """Whether OpenSSL has nothing against the peer's certificate, or there is none."""
+    return bool(lib.SSL_get_verify_result(connection._ssl) == lib.X509_V_OK)
+
+
+def current_session(connection: SSL.Connection) -> int:
+    """The address of the SSL_SESSION in use, 0 without one; to compare only."""
+    return address(lib.SSL_get_session(connection._ssl))
+
+
+# -- certificates
+
+
+def der(pointer: Any) -> bytes:
+    """The X509 behind the C pointer, as DER."""
+    lib.X509_up_ref(pointer)
+    return crypto.dump_certificate(
+        crypto.FILETYPE_ASN1, crypto.X509._from_raw_x509_ptr(pointer)
+    )
+
+
+def _stack(stack: Any) -> tuple[bytes, ...]:
+    return tuple(
+        der(lib.sk_X509_value(stack, index)) for index in range(lib.sk_X509_num(stack))
+    )
+
+
+def presented_chain(ssl: Any, *, server: bool) -> tuple[bytes, ...]:
+    """What the peer of `ssl` presented, as DER, leaf first; () for nothing.
+
+    A server finds the leaf apart from the rest (SSL_get_peer_cert_chain(3)).
+    """
+    stack = lib.SSL_get_peer_cert_chain(ssl)
+    chain = () if stack == ffi.NULL else _stack(stack)
+    if not server:
+        return chain
+    leaf = lib.SSL_get_peer_certificate(ssl)
+    if leaf == ffi.NULL:
+        return chain
+    leaf = ffi.gc(leaf, lib.X509_free)
+    return (der(leaf), *chain)
+
+
+def chain_of(store_context: Any) -> tuple[bytes, ...]:
+    """The chain built so far in an X509_STORE_CTX, as DER, leaf first."""
+    stack = lib.X509_STORE_CTX_get1_chain(store_context)
+    if stack != ffi.NULL:
+        chain = _stack(stack)
+        for index in range(lib.sk_X509_num(stack)):
+            lib.X509_free(lib.sk_X509_value(stack, index))
+        lib.sk_X509_free(stack)
+        if chain:
+            return chain
+    return (der(lib.X509_STORE_CTX_get0_cert(store_context)),)
+
+
+def current_der(store_context: Any) -> bytes:
+    """The certificate that an X509_STORE_CTX is about, as DER."""
+    return der(lib.X509_STORE_CTX_get_current_cert(store_context))
