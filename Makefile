@@ -16,7 +16,7 @@ help: ## what there is to make
 demo: $(VENV)/.demo ## connect, TLS, STARTTLS and errors against embedded peers; no root
 	$(BIN)/python -m wsockets demo
 
-test: debian lint typecheck docs check ## all checks; may install Debian packages
+test: debian lint typecheck check ## every check; may install Debian packages
 check: $(VENV)/.dev ## the tests alone, with the coverage gate
 	$(PYTEST) -n $(WORKERS) --dist loadgroup --cov --cov-report=term-missing
 

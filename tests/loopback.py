@@ -85,7 +85,10 @@ class Peer:
                 self.stream._ssl_object.unwrap()  # type: ignore[attr-defined]
             except ssl.SSLWantReadError:
                 pass
-            await self.tcp.send_all(self.stream._outgoing.read())  # type: ignore[attr-defined]
+            # What trio holds back (tickets) comes first.
+            held = self.stream._delayed_outgoing or b""  # type: ignore[attr-defined]
+            alert = self.stream._outgoing.read()  # type: ignore[attr-defined]
+            await self.tcp.send_all(held + alert)
         await self.tcp.send_eof()
 
     async def cut(self) -> None:
@@ -102,13 +105,7 @@ class Peer:
     async def close(self) -> None:
         if self.gone:
             return
-        with (
-            trio.move_on_after(1) as scope,
-            contextlib.suppress(trio.BrokenResourceError),
-        ):
-            await self.stream.aclose()
-        if scope.cancelled_caught:
-            await trio.aclose_forcefully(self.stream)
+        await trio.aclose_forcefully(self.stream)
 
 
 @contextlib.asynccontextmanager

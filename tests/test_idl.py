@@ -52,7 +52,6 @@ ADDITIONS: dict[str, set[str]] = {
     "ReadableStreamReadResult": {"count", "index"},  # it is a tuple
     "Socket": {"tls_info"},
     "SocketAddress": {"numeric"},
-    "TlsOptions": {"psk_only"},
 }
 # Names that the files define, and that are no classes here.
 EXPORTED_TYPES = {"AnySocketAddress", "SecureTransportKind"}
@@ -104,6 +103,12 @@ def fields() -> list[Any]:
         for name, cls in DICTIONARY_CLASSES.items()
         for field in IDL.fields(name).values()
     ]
+
+
+def test_a_name_has_both_spellings_and_a_keyword_an_underscore() -> None:
+    assert spellings("startTls") == {"startTls", "start_tls"}
+    assert spellings("closed") == {"closed"}
+    assert spellings("from") == {"from_"}
 
 
 # -- the files themselves

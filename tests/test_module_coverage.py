@@ -64,7 +64,16 @@ def test_the_lowest_is_shown_first() -> None:
         )
     )
     lines = [line.split() for line in console.export_text().splitlines()[1:]]
-    assert [line[0] for line in lines] == ["none.py", "bad.py", "good.py", "broken.py"]
-    assert lines[0][1:] == ["none", "—"]
-    assert lines[1][1:] == ["test_x.py", "12.0", "8,", "9→10"]
-    assert lines[3][3:] == ["tests", "fail;"]
+    assert lines == [
+        ["none.py", "—", "none"],
+        ["bad.py", "12.0", "test_x.py", "8,", "9→10"],
+        ["good.py", "99.4", "test_x.py", "7"],
+        ["broken.py", "100.0", "test_x.py", "tests", "fail;"],
+    ]
+
+
+def test_many_test_files_are_counted() -> None:
+    console = Console(width=100, file=io.StringIO(), record=True)
+    tests = tuple(Path(f"test_x_{name}.py") for name in "abcd")
+    console.print(table([Coverage(Path("x.py"), tests, 99.0, "", True)]))
+    assert "test_x_a.py and 3 more" in console.export_text()

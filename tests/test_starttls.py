@@ -7,23 +7,29 @@ that it waits for. Behind the script the peer answers the TLS handshake and gree
 from __future__ import annotations
 
 import re
+import socket as plain_socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import attrs
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import certificates
+from tests.network import closed_port
 from tests.servers import PostgreSQL, Smtp
-from wsockets import Binding, Socket, SocketError, TlsOptions
+from tests.servers.tls import TlsFiles
+from wsockets import AbortError, Binding, Socket, SocketError, TlsOptions
+from wsockets.address import format_address
 from wsockets.starttls import PROTOCOLS, Protocol, upgrade
-from wsockets.starttls.dialogues import DIALOGUES, Hear, Say
+from wsockets.starttls.dialogues import DIALOGUES, Hear, Refused, Say
 from wsockets.starttls.frames import (
     LINE_LIMIT,
     MESSAGE_LIMIT,
@@ -155,6 +161,17 @@ async def follow(
     return True
 
 
+async def listen(host: str) -> tuple[trio.SocketListener, str]:
+    """A listener at a numeric address or a path, and its address."""
+    if not host.startswith("/"):
+        (listener,) = await trio.open_tcp_listeners(0, host=host)
+        return listener, format_address(listener.socket.getsockname())
+    sock = trio.socket.socket(trio.socket.AF_UNIX)
+    await sock.bind(host)
+    sock.listen()
+    return trio.SocketListener(sock), f"unix:{host}"
+
+
 @asynccontextmanager
 async def serving(
     script: Script,
@@ -162,12 +179,12 @@ async def serving(
     dripping: bool = False,
     secure: bool = True,
     issued: certificates.Issued | None = None,
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[Peer]:
     """A peer for one connection; gone when the block is left."""
     context = server_context(issued or certificates.server())
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listener.socket.getsockname()[1]
-    peer = Peer(f"127.0.0.1:{port}")
+    listener, address = await listen(host)
+    peer = Peer(address)
 
     async def serve() -> None:
         async with listener, await listener.accept() as stream:
@@ -289,35 +306,602 @@ async def test_the_name_in_ehlo_can_be_chosen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ip", "words"),
-    [("::1", b"EHLO [IPv6:::1]\r\n"), ("127.0.0.1", b"EHLO [127.0.0.1]\r\n")],
+    ("host", "words"),
+    [
+        ("127.0.0.1", rb"EHLO \[127\.0\.0\.1\]\r\n"),
+        ("::1", rb"EHLO \[IPv6:::1\]\r\n"),
+        ("/socket", rb"EHLO localhost\r\n"),
+    ],
 )
-async def test_ehlo_gives_the_local_address(ip: str, words: bytes) -> None:
-    async with trio.open_nursery() as nursery:
-        (listener,) = await trio.open_tcp_listeners(0, host=ip)
-        port = listener.socket.getsockname()[1]
-        address = f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
-        nursery.start_soon(refuse_ehlo, listener, words)
-        socket = Binding().connect(address, secureTransport="starttls")
-        with pytest.raises(SocketError, match="502 no"):
-            await upgrade(socket, "smtp")
-
-
-async def refuse_ehlo(
-    listener: trio.abc.Listener[trio.SocketStream], words: bytes
+async def test_ehlo_gives_the_local_address(
+    host: str, words: bytes, tmp_path: Path
 ) -> None:
-    async with listener, await listener.accept() as stream:
-        await stream.send_all(b"220 hello\r\n")
-        heard = b""
-        while len(heard) < len(words):
-            heard += await stream.receive_some()
-        assert heard == words
-        await stream.send_all(b"502 no\r\n")
+    script = [*CONSENT["smtp"]]
+    script[1] = re.compile(words)
+    host = host.replace("/", f"{tmp_path}/")
+    async with serving(script, host=host) as peer:
+        socket = await upgrade(dial(peer, sni="localhost"), "smtp")
+        assert await greeting(socket) == GREETING
+        await socket.close()
 
 
-async def test_a_server_behind_a_unix_address_hears_localhost(tmp_path: Any) -> None:
-    path = str(tmp_path / "socket")
-    with trio.socket.socket(trio.socket.AF_UNIX) as sock:
-        await sock.bind(path)
-        sock.listen()
-        listener = trio.SocketListener(_FakeTcp.of(sock))
+async def test_hostname_is_the_name_that_is_verified() -> None:
+    issued = certificates.server("mail.example")
+    async with serving(CONSENT["imap"], issued=issued) as peer:
+        socket = await ask(peer, "imap", hostname="mail.example")
+        assert await greeting(socket) == GREETING
+        await socket.close()
+
+
+async def test_start_tls_can_be_told_of_another_name_to_verify() -> None:
+    issued = certificates.server("host.example")
+    async with serving(CONSENT["xmpp"], issued=issued) as peer:
+        socket = await ask(
+            peer,
+            "xmpp",
+            hostname="domain.example",
+            expected_server_hostname="host.example",
+        )
+        await socket.close()
+
+
+async def test_the_options_of_start_tls_are_passed_on() -> None:
+    async with serving(CONSENT["pop3"], issued=certificates.server(issuer="other")) as (
+        peer
+    ):
+        socket = await upgrade(dial(peer), "pop3", {"verify": "none"}, maxVersion="1.2")
+        session = socket.tls_info()
+        assert session is not None
+        assert session.protocol == "TLSv1.2"
+        await socket.close()
+
+
+async def test_the_domain_is_escaped_in_the_stream_header_of_xmpp() -> None:
+    script = [*CONSENT["xmpp"]]
+    script[0] = re.compile(rb".*to=\"it's&lt;&gt;\" [^>]*>")
+    async with serving(script, secure=False) as peer:
+        with pytest.raises(SocketError):
+            await ask(peer, "xmpp", hostname="it's<>")
+    assert peer.heard[1].startswith(b"<starttls ")
+
+
+async def test_an_xmpp_server_may_choose_its_own_prefixes() -> None:
+    script = (
+        XMPP_OPEN,
+        b"<s:stream xmlns:s='http://etherx.jabber.org/streams' a='>'>\n"
+        b"<s:features><t:starttls xmlns:t='urn:ietf:params:xml:ns:xmpp-tls'/>"
+        b"</s:features>",
+        XMPP_STARTTLS,
+        b"\n<t:proceed xmlns:t='urn:ietf:params:xml:ns:xmpp-tls'></t:proceed>",
+    )
+    async with serving(script) as peer, await ask(peer, "xmpp") as secured:
+        assert await greeting(secured) == GREETING
+
+
+async def test_a_mail_server_takes_a_letter_after_starttls(
+    smtp: Smtp, tls_files: TlsFiles
+) -> None:
+    binding = Binding(tls=TlsOptions(ca=tls_files.root))
+    socket = binding.connect(smtp.address, secureTransport="starttls")
+    async with await upgrade(socket, "smtp") as secured:
+        writer = secured.writable.getWriter()
+        reader = secured.readable.getReader()
+        for words, code in (
+            ("EHLO localhost\r\n", b"250 "),
+            ("MAIL FROM:<a@localhost>\r\n", b"250 "),
+            ("RCPT TO:<b@localhost>\r\n", b"250 "),
+            ("DATA\r\n", b"354 "),
+            ("Subject: hello\r\n\r\nhello\r\n.\r\n", b"250 "),
+        ):
+            await writer.write(words)
+            reply = b""
+            while not (reply.endswith(b"\r\n") and code in reply):
+                reply += (await reader.read()).value
+    assert smtp.messages[-1].content == b"Subject: hello\r\n\r\nhello\r\n"
+
+
+async def test_postgresql_consents(postgresql: PostgreSQL, tls_files: TlsFiles) -> None:
+    binding = Binding(tls=TlsOptions(ca=tls_files.root))
+    socket = binding.connect(postgresql.address, secureTransport="starttls")
+    async with await upgrade(socket, "postgres") as secured:
+        # An unfinished StartupMessage is dropped without a word.
+        assert secured.secureTransport == "on"
+
+
+# -- refusal ---------------------------------------------------------------------
+
+REFUSALS: list[tuple[str, Script, str]] = [
+    ("smtp", (b"554 go away\r\n",), "554 go away"),
+    ("smtp", (CONSENT["smtp"][0], CONSENT["smtp"][1], b"502 what?\r\n"), "502 what"),
+    (
+        "smtp",
+        (CONSENT["smtp"][0], CONSENT["smtp"][1], b"250-hello STARTTLS\r\n250 \r\n"),
+        "does not offer STARTTLS",
+    ),
+    (
+        "smtp",
+        (CONSENT["smtp"][0], CONSENT["smtp"][1], b"250 STARTTLS\r\n"),
+        "does not offer STARTTLS",
+    ),
+    (
+        "smtp",
+        (*CONSENT["smtp"][:4], b"454-no TLS today\r\n454 sorry\r\n"),
+        "454-no TLS today / 454 sorry",
+    ),
+    ("imap", (b"* BYE busy\r\n",), "BYE busy"),
+    ("imap", (b"* PREAUTH welcome back\r\n",), "PREAUTH"),
+    ("imap", (*CONSENT["imap"][:2], b"a1 NO never\r\n"), "NO never"),
+    ("imap", (*CONSENT["imap"][:2], b"a1 BAD what\r\n"), "BAD what"),
+    ("pop3", (b"-ERR busy\r\n",), "-ERR busy"),
+    ("pop3", (*CONSENT["pop3"][:2], b"-ERR\r\n"), "-ERR"),
+    ("ftp", (b"421 full\r\n",), "421 full"),
+    ("ftp", (*CONSENT["ftp"][:2], b"534 no\r\n"), "534 no"),
+    ("ldap", (any_bytes(31), ldap(52, b"down")), "resultCode 52 down"),
+    ("ldap", (any_bytes(31), ldap(2, b"x" * 300)), "resultCode 2 xxx"),
+    ("ldap", (any_bytes(31), ldap(0, b"bye", message=0)), "resultCode 0 bye"),
+    (
+        "xmpp",
+        (XMPP_OPEN, XMPP_HEADER + b"<stream:features/>"),
+        "does not offer starttls",
+    ),
+    (
+        "xmpp",
+        (
+            XMPP_OPEN,
+            XMPP_HEADER + b"<stream:error><host-unknown xmlns='urn:x'/></stream:error>",
+        ),
+        "<error host-unknown>",
+    ),
+    ("xmpp", (XMPP_OPEN, XMPP_HEADER + b"</stream:stream>"), "the end of its stream"),
+    (
+        "xmpp",
+        (
+            *CONSENT["xmpp"][:3],
+            b"<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>",
+        ),
+        "<failure>",
+    ),
+    ("xmpp", (*CONSENT["xmpp"][:3], b"<proceed xmlns='urn:other'/>"), "<proceed>"),
+    ("postgres", (any_bytes(8), b"N"), "answers N"),
+    ("postgres", (any_bytes(8), b"ESFATAL\0secret\0"), "answers E"),
+    ("mysql", (mysql(0xFFFF_F7FF),), "8.0.36 is not set up for TLS"),
+    (
+        "mysql",
+        (b"\x10\0\0\0\xff\x10\x04Too many\x1b[2J",),
+        r"error 1040: Too many\x1b[2J",
+    ),
+]
+
+
+@pytest.mark.parametrize(("protocol", "script", "text"), REFUSALS)
+async def test_a_refusal_is_an_error_and_the_end(
+    protocol: str, script: Script, text: str
+) -> None:
+    error = await refusal(script, protocol)
+    assert error.code == "tls"
+    assert f"the {protocol} server refuses to start TLS: " in str(error)
+    assert text in str(error)
+    assert "secret" not in str(error)
+    assert len(str(error)) < 300
+
+
+def test_every_protocol_is_refused_by_some_server() -> None:
+    assert {protocol for protocol, _, _ in REFUSALS} == set(PROTOCOLS)
+
+
+# -- attacks and accidents -------------------------------------------------------
+
+
+@PROTOCOL
+@pytest.mark.parametrize("injected", [b"x", b"* OK injected\r\n" * 100])
+async def test_plaintext_behind_the_consent_fails_the_handshake(
+    protocol: str, injected: bytes
+) -> None:
+    script = [*CONSENT[protocol]]
+    if not isinstance(script[-1], bytes):
+        # MySQL's server consents first.
+        script[-2:] = [script[-2] + injected]
+    else:
+        script[-1] += injected
+    async with serving(script) as peer:
+        socket = dial(peer)
+        name = "localhost" if protocol == "xmpp" else None
+        with pytest.raises(SocketError) as caught:
+            await upgrade(socket, cast("Protocol", protocol), hostname=name)
+        assert caught.value.code == "tls"
+        assert "injected" not in str(caught.value)
+        await socket.closed
+        assert await socket.readable.getReader().read() == (None, True)
+
+
+@PROTOCOL
+async def test_a_certificate_that_is_refused_leaves_nothing_to_talk_to(
+    protocol: str,
+) -> None:
+    issued = certificates.server(issuer="other")
+    async with serving(CONSENT[protocol], issued=issued) as peer:
+        socket = dial(peer)
+        name = "localhost" if protocol == "xmpp" else None
+        with pytest.raises(SocketError) as caught:
+            await upgrade(socket, cast("Protocol", protocol), hostname=name)
+        assert caught.value.code == "tls-verify"
+        assert caught.value.certificates[0] == issued.der
+    assert peer.secured is None
+
+
+def cut_short() -> list[tuple[str, Script]]:
+    """Each dialogue, ended before, inside and after every message of the server."""
+    scripts: list[tuple[str, Script]] = []
+    for protocol, script in CONSENT.items():
+        for index, step in enumerate(script):
+            if isinstance(step, bytes):
+                scripts.append((protocol, script[:index]))
+                scripts.append((protocol, (*script[:index], step[:-1])))
+    return scripts
+
+
+@pytest.mark.parametrize(("protocol", "script"), cut_short())
+async def test_a_server_that_hangs_up_is_an_error(
+    protocol: str, script: Script
+) -> None:
+    error = await refusal(script, protocol)
+    assert error.code in ("closed", "reset")
+
+
+HTTP = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
+XML_BOMB = b"<!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'><!ENTITY b '&a;&a;'>]><x>&b;</x>"
+
+GARBAGE: list[tuple[str, Script, str]] = [
+    *((protocol, (HTTP,), "") for protocol in ("smtp", "imap", "pop3", "ftp", "mysql")),
+    ("ldap", (any_bytes(31), HTTP), "0x48"),
+    ("xmpp", (XMPP_OPEN, HTTP + b"<html>"), "cannot be read"),
+    ("postgres", (any_bytes(8), HTTP), "'H', not S or N"),
+    ("smtp", (b"22\r\n",), "'22'"),
+    ("smtp", (b"220hello\r\n",), "three-digit"),
+    ("smtp", (b"\xb2\xb20 hi\r\n",), "three-digit"),
+    ("smtp", (b"220 " + b"x" * LINE_LIMIT,), "a line of over 4096 bytes"),
+    ("smtp", (b"220-" + b"x" * 4000 + b"\r\n220-",) * 17, "over 65536 bytes"),
+    ("imap", (*CONSENT["imap"][:2], b"* X\r\n" * 20000), "over 65536 bytes"),
+    ("imap", (*CONSENT["imap"][:2], b"* X {5}\r\na1 OK\r\n"), "not a response"),
+    ("imap", (*CONSENT["imap"][:2], b"+ go\r\n"), "not a response"),
+    ("imap", (*CONSENT["imap"][:2], b"a1 MAYBE\r\n"), "not OK"),
+    ("ldap", (any_bytes(31), b"\x30\x80"), "a length in 0 bytes"),
+    ("ldap", (any_bytes(31), b"\x30\x85"), "a length in 5 bytes"),
+    ("ldap", (any_bytes(31), b"\x30\x84\xff\xff\xff\xff"), "4294967295 bytes"),
+    ("ldap", (any_bytes(31), b"\x30\0"), "not an element of tag 0x02"),
+    ("ldap", (any_bytes(31), b"\x30\x03\x02\x05\x01"), "ends inside an element"),
+    ("ldap", (any_bytes(31), ldap(0, message=2)), "message 02"),
+    ("ldap", (any_bytes(31), ldap(0, tag=0x61)), "not an element of tag 0x78"),
+    ("xmpp", (XMPP_OPEN, b"<html>"), "<html>, not an XMPP stream"),
+    ("xmpp", (XMPP_OPEN, XML_BOMB), "RFC 6120 section 11.1 forbids"),
+    ("xmpp", (XMPP_OPEN, XMPP_HEADER + b"<!-- x -->"), "forbids"),
+    ("xmpp", (XMPP_OPEN, XMPP_HEADER + b"<?php ?>"), "forbids"),
+    ("xmpp", (XMPP_OPEN, XMPP_HEADER + b"<a>&b;</a>"), "cannot be read"),
+    ("xmpp", (XMPP_OPEN, XMPP_HEADER + b"<a>" * 30000), "over 65536 bytes"),
+    ("xmpp", (XMPP_OPEN, XMPP_HEADER + b" " * 70000), "over 65536 bytes"),
+    ("xmpp", (*CONSENT["xmpp"][:3], b"<stream:x/>"), "cannot be read"),
+    ("mysql", (b"\x01\0\0\x01x",), "first packet"),
+    ("mysql", (b"\0\0\0\0",), "first packet"),
+    ("mysql", (b"\xff\xff\xff\0",), "16777215 bytes"),
+    ("mysql", (b"\x02\0\0\0\x09x",), "version 10"),
+    ("mysql", (b"\x04\0\0\0\x0ax\0y",), "version 10"),
+]
+
+
+@pytest.mark.parametrize(("protocol", "script", "text"), GARBAGE)
+async def test_what_is_not_the_protocol_is_an_error(
+    protocol: str, script: Script, text: str
+) -> None:
+    error = await refusal(script, protocol)
+    assert error.code == "tls"
+    assert f"this is no {protocol} server" in str(error)
+    assert text in str(error)
+    assert error.__cause__ is not None
+    assert len(str(error)) < 400
+
+
+async def test_a_silent_server_is_given_up() -> None:
+    begun = trio.current_time()
+    error = await refusal((any_bytes(1),), "smtp", timeout=0.05)
+    assert error.code == "timeout"
+    assert "0.05 seconds" in str(error)
+    assert trio.current_time() - begun < 5
+
+
+async def test_a_server_that_never_ends_its_greeting_is_given_up() -> None:
+    async with serving((b"220-hello\r\n", any_bytes(1)), secure=False) as peer:
+        with pytest.raises(SocketError) as caught:
+            await upgrade(dial(peer), "smtp", timeout=0.05)
+    assert caught.value.code == "timeout"
+
+
+async def test_a_cancelled_upgrade_drops_the_connection() -> None:
+    async with serving((b"220-hello\r\n", any_bytes(1)), secure=False) as peer:
+        socket = dial(peer)
+        heard = trio.Event()
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cancel_when, heard, scope)
+                await socket.opened
+                heard.set()
+                await upgrade(socket, "smtp")
+        assert scope.cancelled_caught
+        await socket.closed
+        with pytest.raises(AbortError, match="given up"):
+            await socket.writable.getWriter().write(b"x")
+
+
+async def cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    await trio.testing.wait_all_tasks_blocked()
+    scope.cancel()
+
+
+async def test_an_upgrade_cancelled_in_its_handshake_drops_the_connection() -> None:
+    script = (*CONSENT["pop3"], any_bytes(100_000))
+    async with serving(script, secure=False) as peer:
+        socket = dial(peer)
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                said = trio.Event()
+                nursery.start_soon(cancel_when, said, scope)
+
+                def overheard(speaker: str, message: bytes) -> None:
+                    if message == b"+OK begin\r\n":
+                        said.set()
+
+                await upgrade(socket, "pop3", overheard=overheard)
+        assert scope.cancelled_caught
+        assert socket.upgraded
+        await socket.closed
+
+
+async def test_what_connecting_raises_is_raised() -> None:
+    with closed_port() as port:
+        socket = Binding().connect(f"127.0.0.1:{port}", secureTransport="starttls")
+        with pytest.raises(SocketError) as caught:
+            await upgrade(socket, "smtp")
+    assert caught.value.code == "refused"
+
+
+async def test_material_that_start_tls_refuses_ends_the_connection() -> None:
+    async with serving(CONSENT["pop3"], secure=False) as peer:
+        socket = dial(peer)
+        with pytest.raises(SocketError) as caught:
+            await upgrade(socket, "pop3", cert="no certificate")
+        assert caught.value.code == "option"
+        await socket.closed
+
+
+# -- calls that cannot work ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options", "text"),
+    [
+        ("gopher", {}, "one of smtp, imap, pop3, ftp, ldap, xmpp, postgres, mysql"),
+        ("xmpp", {}, "xmpp needs hostname"),
+        ("xmpp", {"hostname": "a\nb"}, "printable"),
+        ("smtp", {"hostname": ""}, "non-empty"),
+        ("smtp", {"client": "two words"}, "without spaces"),
+        ("smtp", {"client": "x\r\nRSET"}, "without spaces"),
+        ("smtp", {"client": "ü"}, "ASCII"),
+    ],
+)
+async def test_a_wrong_argument_leaves_the_socket_alone(
+    protocol: str, options: dict[str, Any], text: str
+) -> None:
+    async with serving(CONSENT["imap"]) as peer:
+        socket = dial(peer)
+        with pytest.raises(SocketError, match=re.escape(text)) as caught:
+            await upgrade(socket, cast("Protocol", protocol), **options)
+        assert caught.value.code == "option"
+        await (await upgrade(socket, "imap")).close()
+
+
+async def test_a_socket_of_another_kind_is_not_upgraded() -> None:
+    async with serving((b"220 hello\r\n", any_bytes(1)), secure=False) as peer:
+        async with Binding().connect(peer.address) as socket:
+            with pytest.raises(SocketError, match="not 'off'") as caught:
+                await upgrade(socket, "smtp")
+            assert caught.value.code == "state"
+            value, _done = await socket.readable.getReader().read()
+            assert value == b"220 hello\r\n"
+
+
+@pytest.mark.parametrize("side", ["readable", "writable"])
+async def test_a_locked_stream_is_a_type_error_and_stays_locked(side: str) -> None:
+    async with serving(CONSENT["imap"], secure=False) as peer, dial(peer) as socket:
+        holder: Any = (
+            socket.readable.getReader()
+            if side == "readable"
+            else socket.writable.getWriter()
+        )
+        with pytest.raises(TypeError, match="locked"):
+            await upgrade(socket, "imap")
+        assert socket.readable.locked is (side == "readable")
+        holder.releaseLock()
+        await socket.close(reason="enough")
+
+
+# -- the tables and the frames ---------------------------------------------------
+
+
+def test_every_message_to_send_takes_the_names() -> None:
+    names = {b"client": b"C", b"server": b"'S'"}
+    for dialogue in DIALOGUES.values():
+        for step in dialogue:
+            if isinstance(step, Say):
+                assert b"%(" not in step.words % names
+
+
+def test_every_dialogue_ends_with_the_go() -> None:
+    for protocol, dialogue in DIALOGUES.items():
+        last = Say if protocol == "mysql" else Hear
+        assert isinstance(dialogue[-1], last)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "hello"),
+    [("pop3", b"+OK\r\n"), ("ldap", b""), ("postgres", b""), ("mysql", b"?")],
+)
+def test_openssl_says_the_same(
+    protocol: str, hello: bytes, peer: Callable[[str], str]
+) -> None:
+    """What s_client sends before its ClientHello is what we send."""
+    hello = mysql(0xFFFF_FFFF) if hello == b"?" else hello
+    ours = b"".join(step.words for step in DIALOGUES[protocol] if isinstance(step, Say))
+    with plain_socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        port = listener.getsockname()[1]
+        with subprocess.Popen(
+            [
+                *(peer("openssl"), "s_client", "-starttls", protocol),
+                *("-connect", f"127.0.0.1:{port}"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(10)
+                connection.sendall(hello)
+                theirs = b""
+                while len(theirs) < len(ours):
+                    more = connection.recv(len(ours) - len(theirs))
+                    assert more
+                    theirs += more
+            process.kill()
+    if protocol == "mysql":
+        # They differ in capabilities: what counts is the shape and the wish for TLS.
+        assert theirs[:4] == ours[:4]
+        assert theirs[5] & ours[5] & 0x08
+        assert theirs[13:] == ours[13:]
+    else:
+        assert theirs == ours
+
+
+def drive(frame: Frame[Any], data: bytes) -> tuple[Any, int]:
+    """The message of a frame and how many bytes of `data` it took."""
+    reading = frame()
+    position = 0
+    wanted = next(reading)
+    while True:
+        assert wanted >= 0
+        if position + wanted > len(data):
+            raise EOFError
+        part = data[position : position + wanted]
+        position += wanted
+        try:
+            wanted = reading.send(part)
+        except StopIteration as end:
+            return end.value, position
+
+
+def a_line(text: str) -> bytes:
+    return text.encode() + b"\r\n"
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=100)
+replies = st.builds(
+    lambda code, more, last: (
+        b"".join(a_line(f"{code}-{each}") for each in more) + a_line(f"{code} {last}")
+    ),
+    st.integers(100, 999),
+    st.lists(texts, max_size=5),
+    texts,
+)
+untagged = st.lists(texts.filter(lambda text: "{" not in text), max_size=5).map(
+    lambda more: b"".join(a_line(f"* {each}") for each in more) + b"a1 OK\r\n"
+)
+elements = st.recursive(
+    st.just("<a xmlns='urn:a' b='>'/>"),
+    lambda inner: st.lists(inner, max_size=3).map(
+        lambda parts: f"<b>ü{''.join(parts)}</b>"
+    ),
+)
+messages = st.one_of(
+    st.tuples(st.just(line), texts.map(a_line)),
+    st.tuples(st.just(coded_reply), replies),
+    st.tuples(st.just(tagged_reply("a1")), untagged),
+    st.tuples(st.just(one_byte), st.binary(min_size=1, max_size=1)),
+    st.tuples(
+        st.just(ber),
+        st.binary(max_size=300).map(
+            lambda body: b"\x30" + ber_length(len(body)) + body
+        ),
+    ),
+    st.tuples(
+        st.just(mysql_packet),
+        st.binary(min_size=1, max_size=300).map(
+            lambda body: len(body).to_bytes(3, "little") + b"\0" + body
+        ),
+    ),
+    st.tuples(st.just(xmpp_element(in_stream=True)), elements.map(str.encode)),
+    st.tuples(
+        st.just(xmpp_element(in_stream=False)),
+        elements.map(lambda text: XMPP_HEADER + text.encode()),
+    ),
+)
+
+
+@given(messages, st.binary(max_size=40))
+def test_a_frame_takes_its_message_and_not_a_byte_more(
+    message: tuple[Frame[Any], bytes], behind: bytes
+) -> None:
+    frame, data = message
+    assert drive(frame, data + behind)[1] == len(data)
+
+
+@given(messages, st.data())
+def test_a_frame_waits_for_the_end_of_its_message(
+    message: tuple[Frame[Any], bytes], data: st.DataObject
+) -> None:
+    frame, whole = message
+    with pytest.raises(EOFError):
+        drive(frame, whole[: data.draw(st.integers(0, len(whole) - 1))])
+
+
+@given(
+    st.sampled_from(sorted(DIALOGUES)),
+    st.binary(max_size=200) | st.text(max_size=100).map(str.encode),
+)
+def test_no_answer_makes_a_dialogue_fail_in_another_way(
+    protocol: str, noise: bytes
+) -> None:
+    for step in DIALOGUES[protocol]:
+        if isinstance(step, Hear):
+            try:
+                message, _ = drive(step.frame, noise)
+                step.verdict(message)
+            except (Unexpected, Refused, EOFError):
+                pass
+
+
+def test_the_names_in_an_element_come_with_their_namespaces() -> None:
+    found, _ = drive(xmpp_element(in_stream=False), XMPP_HEADER + XMPP_FEATURES)
+    assert found == [
+        "http://etherx.jabber.org/streams features",
+        "urn:ietf:params:xml:ns:xmpp-tls starttls",
+        "urn:ietf:params:xml:ns:xmpp-tls required",
+        "urn:ietf:params:xml:ns:xmpp-sasl mechanisms",
+        "urn:ietf:params:xml:ns:xmpp-sasl mechanism",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (b"caf\xc3\xa9 \xff", r"café \xff"),
+        ("a\x1b[31mb\r\n\u202e", r"a\x1b[31mb\r\n\u202e"),
+        ("x" * 300, "x" * 200 + "…"),
+    ],
+)
+def test_what_a_peer_said_is_shown_without_harm(said: str | bytes, shown: str) -> None:
+    assert readable(said) == shown
+
+
+def test_the_limits_are_far_above_what_servers_send() -> None:
+    assert LINE_LIMIT >= 8 * 512
+    assert MESSAGE_LIMIT >= 8 * LINE_LIMIT

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -114,20 +115,27 @@ def _missing(file: dict[str, Any]) -> str:
 def table(found: Sequence[Coverage]) -> Table:
     """The figures, the lowest first."""
     shown = Table(box=None, header_style="bold", pad_edge=False)
-    shown.add_column("module")
+    shown.add_column("module", no_wrap=True)
+    shown.add_column("%", justify="right", no_wrap=True)
     shown.add_column("own tests")
-    shown.add_column("%", justify="right")
-    shown.add_column("not covered", overflow="ellipsis", no_wrap=True, ratio=1)
+    shown.add_column("not covered")
     for row in sorted(found, key=lambda row: (row.percent or 0.0, row.module)):
         good = row.percent is not None and row.percent >= GOAL and row.passed
+        missing = textwrap.shorten(row.missing, 60, placeholder=" …")
         shown.add_row(
             str(row.module),
-            ", ".join(test.name for test in row.tests) or "none",
             "—" if row.percent is None else f"{row.percent:.1f}",
-            row.missing if row.passed else f"tests fail; {row.missing}",
+            _named(row.tests),
+            missing if row.passed else f"tests fail; {missing}",
             style=None if good else "red",
         )
     return shown
+
+
+def _named(tests: Sequence[Path]) -> str:
+    if len(tests) > 2:
+        return f"{tests[0].name} and {len(tests) - 1} more"
+    return ", ".join(test.name for test in tests) or "none"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -125,6 +125,13 @@ def _describe(doing: str, error: BaseException, handshake: Handshake) -> SocketE
             result = failure(handshake.problem.reason, "tls")
             result.__cause__ = handshake.problem.cause
             return result
+        if handshake.alpn and "bad extension" in _reasons(error):
+            # OpenSSL says no more; it is what it says of a wrong protocol.
+            return failure(
+                "the peer answered with a protocol that was not offered, or with a "
+                "malformed extension (bad extension)",
+                "alpn",
+            )
     if isinstance(error, SSL.SysCallError):
         return _system(doing, error, handshake)
     if isinstance(error, SSL.ZeroReturnError):
@@ -153,10 +160,17 @@ def _system(doing: str, error: SSL.SysCallError, handshake: Handshake) -> Socket
     return SocketError(f"could not {doing}: {text}", code="truncated")
 
 
-def _queue(error: SSL.Error) -> tuple[str, ErrorCode]:
-    """What OpenSSL's error queue comes to; its entries are (library, "", reason)."""
+def _reasons(error: SSL.Error) -> list[str]:
+    """OpenSSL's error queue, whose entries are (library, "", reason)."""
     entries = error.args[0] if error.args else ()
-    reasons = [str(entry[-1]) for entry in entries if entry[-1]]
+    if not isinstance(entries, (list, tuple)):
+        return []
+    return [str(entry[-1]) for entry in entries if entry[-1]]
+
+
+def _queue(error: SSL.Error) -> tuple[str, ErrorCode]:
+    """What OpenSSL's error queue comes to."""
+    reasons = _reasons(error)
     for reason in reasons:
         match = _RECEIVED.fullmatch(reason)
         if match is not None and match[1] in _ALERTS:

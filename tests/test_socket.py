@@ -1,0 +1,785 @@
+"""The Socket: opening, closing, upgrading, and what is left of it each time."""
+
+from __future__ import annotations
+
+import contextlib
+import socket as _socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from tests import certificates
+from tests.loopback import (
+    Peer,
+    Secure,
+    binding,
+    connected,
+    listening,
+    server_context,
+)
+from wsockets import (
+    AbortController,
+    AbortError,
+    AbortSignal,
+    Socket,
+    SocketError,
+    SocketInfo,
+    connect,
+)
+
+
+@pytest.fixture(params=["off", "on"])
+def secure(request: pytest.FixtureRequest) -> Secure:
+    kind: Secure = request.param
+    return kind
+
+
+async def settle() -> None:
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def failure(promise: Awaitable[object]) -> SocketError:
+    with pytest.raises(SocketError) as caught:
+        await promise
+    return caught.value
+
+
+def refused_port() -> int:
+    with _socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+    return port
+
+
+@contextlib.asynccontextmanager
+async def starttls(**members: Any) -> AsyncIterator[tuple[Socket, Peer]]:
+    """A plain connection that may be upgraded, verified as "localhost"."""
+    members.setdefault("sni", "localhost")
+    async with connected("off", secureTransport="starttls", **members) as pair:
+        yield pair
+
+
+async def secured(peer: Peer, context: ssl.SSLContext | None = None) -> Peer:
+    """The peer's side of an upgrade."""
+    assert isinstance(peer.stream, trio.SocketStream)
+    peer.gone = True
+    stream = trio.SSLStream(peer.stream, context or server_context(), server_side=True)
+    await stream.do_handshake()
+    return Peer(stream)
+
+
+# -- opening
+
+
+class TestOpening:
+    async def test_a_socket_is_there_before_its_connection(self) -> None:
+        async with listening() as (listener, port):
+            socket = connect(f"127.0.0.1:{port}")
+            assert repr(socket) == "<Socket connecting secureTransport='off'>"
+            assert socket.opened._is_pending()
+            assert socket.opened is socket.opened
+            assert socket.closed is socket.closed
+            assert socket.readable is socket.readable
+            assert socket.writable is socket.writable
+            info = await socket.opened
+            async with await listener.accept() as stream:
+                host, number = stream.socket.getpeername()
+                assert info == SocketInfo(f"127.0.0.1:{port}", f"{host}:{number}", None)
+                assert info.remote_address == info.remoteAddress
+                assert info.local_address == info.localAddress
+                await socket.close()
+
+    async def test_tls_is_open_after_the_handshake(self) -> None:
+        async with connected("on", alpn=["other", "echo"]) as (socket, _):
+            info = await socket.opened
+            assert info.alpn == "echo"
+            details = socket.tls_info()
+            assert details is not None
+            assert details.protocol == "TLSv1.3"
+            assert details.alpn == "echo"
+            assert socket.secureTransport == socket.secure_transport == "on"
+        async with connected("off") as (socket, _):
+            assert socket.tls_info() is None
+
+    async def test_streams_can_be_used_before_it_is_open(self, secure: Secure) -> None:
+        async with listening() as (listener, port):
+            socket = binding().connect(f"localhost:{port}", secureTransport=secure)
+            reading = socket.readable.getReader().read()
+            writer = socket.writable.getWriter()
+            writing = writer.write(b"early")
+            ending = writer.close()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reading.wait)
+                await settle()
+                stream: Any = await listener.accept()
+                if secure == "on":
+                    stream = trio.SSLStream(stream, server_context(), server_side=True)
+                peer = Peer(stream)
+                assert await peer.receive_exactly(5) == b"early"
+                await writing
+                await ending
+                await peer.send(b"answer")
+            assert (await reading).value == b"answer"
+            socket.close(Exception("done"))
+            await peer.close()
+
+    async def test_a_failure_is_one_object_everywhere(self) -> None:
+        socket = connect(f"127.0.0.1:{refused_port()}")
+        reading = socket.readable.getReader().read()
+        writer = socket.writable.getWriter()
+        writing = writer.write(b"x")
+        error = await failure(socket.opened)
+        assert error.code == "refused"
+        assert error.errno is not None
+        assert isinstance(error.__cause__, OSError)
+        for promise in (socket.closed, writing, writer.write(b"y"), writer.closed):
+            assert await failure(promise) is error
+        assert await reading == (None, True)
+        assert await socket.readable._reader.read() == (None, True)  # type: ignore
+        assert socket.close() is socket.closed
+
+    async def test_a_failed_handshake_is_the_same(self) -> None:
+        async with listening() as (listener, port):
+            socket = binding().connect(f"localhost:{port}", secureTransport="on")
+            writing = socket.writable.getWriter().write(b"never sent")
+            async with await listener.accept() as stream:
+                await stream.send_all(b"220 this is not TLS\r\n")
+                error = await failure(socket.opened)
+                assert error.code == "tls"
+                assert await failure(socket.closed) is error
+                assert await failure(writing) is error
+
+    async def test_an_untrusted_certificate_is_refused(self) -> None:
+        async with listening() as (listener, port):
+            socket = connect(f"localhost:{port}", secureTransport="on")
+            stream = trio.SSLStream(
+                await listener.accept(), server_context(), server_side=True
+            )
+            with contextlib.suppress(trio.BrokenResourceError):
+                await stream.do_handshake()
+                await stream.receive_some()
+            error = await failure(socket.opened)
+            assert error.code == "tls-verify"
+            assert error.certificates[0] == certificates.server().der
+            await trio.aclose_forcefully(stream)
+
+    async def test_a_silent_peer_is_given_up(self) -> None:
+        async with listening() as (listener, port):
+            socket = binding().connect(
+                f"localhost:{port}", secureTransport="on", handshakeTimeout=0.05
+            )
+            async with await listener.accept():
+                error = await failure(socket.opened)
+            assert error.code == "timeout"
+            assert "handshakeTimeout" in str(error)
+
+    async def test_an_unknown_failure_becomes_a_SocketError(self) -> None:
+        async def resolver(host: str, port: int) -> list[tuple[int, str]]:
+            raise RuntimeError("the resolver broke")
+
+        from wsockets import Binding
+
+        socket = Binding(resolver=resolver).connect("example.test:80")
+        error = await failure(socket.opened)
+        assert "resolver" in str(error)
+        assert await failure(socket.closed) is error
+
+    async def test_a_connection_that_is_reset_at_once_still_opens(self) -> None:
+        async with listening() as (listener, port):
+            sock = _socket.create_connection(("127.0.0.1", port))
+            stream = await listener.accept()
+            Peer(stream).reset()
+            sock.setblocking(False)
+            await trio.lowlevel.wait_readable(sock)
+            from wsockets.connection import PlainConnection
+
+            socket = connect(f"127.0.0.1:{port}")
+            socket._open(PlainConnection(sock), None)
+            info = await socket.opened
+            assert info.remoteAddress is None
+            await failure(socket.readable.getReader().read())
+            async with await listener.accept():
+                pass
+
+    async def test_attributes_are_read_only(self) -> None:
+        async with connected() as (socket, _):
+            for name in (
+                "readable",
+                "writable",
+                "opened",
+                "closed",
+                "upgraded",
+                "secureTransport",
+                "anything",
+            ):
+                with pytest.raises(AttributeError):
+                    setattr(socket, name, 1)
+
+    def test_a_socket_is_not_constructed(self) -> None:
+        with pytest.raises(TypeError, match="connect"):
+            Socket()
+
+
+# -- closing
+
+
+class TestClosing:
+    async def test_close_sends_what_is_queued_and_the_end(self, secure: Secure) -> None:
+        async with connected(secure) as (socket, peer):
+            size = 8 << 20
+            writing = socket.writable.getWriter().write(bytes(size))
+            closed = socket.close()
+            assert closed is socket.closed
+            assert socket.close() is closed
+            assert repr(socket).startswith("<Socket closing")
+            assert len(await peer.receive_to_end()) == size
+            await writing
+            await closed
+            assert repr(socket).startswith("<Socket closed")
+            assert await socket.close() is None  # type: ignore[func-returns-value]
+
+    async def test_pending_reads_are_done(self, secure: Secure) -> None:
+        async with connected(secure) as (socket, _):
+            reader = socket.readable.getReader()
+            reading = reader.read()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reading.wait)
+                await settle()
+                socket.close()
+            assert await reading == (None, True)
+            assert await reader.read() == (None, True)
+            with pytest.raises(TypeError):
+                await socket.writable.getWriter().write(b"late")
+
+    async def test_unread_input_does_not_destroy_what_was_sent(
+        self, secure: Secure
+    ) -> None:
+        async with connected(secure) as (socket, peer):
+            await peer.send(b"never read" * 1000)
+            await socket.writable.getWriter().write(b"goodbye")
+            await socket.close()
+            await peer.send(b"more that is never read")
+            assert await peer.receive_to_end() == b"goodbye"
+
+    async def test_a_reason_resets_the_connection(self, secure: Secure) -> None:
+        async with connected(secure) as (socket, peer):
+            reader = socket.readable.getReader()
+            writer = socket.writable.getWriter()
+            reading = reader.read()
+            while (writer.desiredSize or 0) > 0:
+                writing = writer.write(bytes(1 << 20))
+            await socket.close("stop")
+            assert await reading == (None, True)
+            for promise in (writing, writer.closed, writer.write(b"x")):
+                with pytest.raises(AbortError) as caught:
+                    await promise
+                assert caught.value.reason == "stop"
+            with pytest.raises(trio.BrokenResourceError):
+                await peer.receive_to_end()
+
+    async def test_an_exception_as_reason_is_raised_as_it_is(self) -> None:
+        async with connected() as (socket, _):
+            writer = socket.writable.getWriter()
+            error = KeyError("mine")
+            await socket.close(reason=error)
+            with pytest.raises(KeyError) as caught:
+                await writer.closed
+            assert caught.value is error
+
+    @pytest.mark.parametrize("reason", [None, "changed my mind"])
+    async def test_closing_while_connecting_rejects_opened_promptly(
+        self, reason: object
+    ) -> None:
+        async with listening() as (_, port):
+            socket = connect(f"127.0.0.1:{port}")
+            writing = socket.writable.getWriter().write(b"x")
+            await socket.close(reason)
+            expected = SocketError if reason is None else AbortError
+            for promise in (socket.opened, writing):
+                with pytest.raises(expected):
+                    await promise
+
+    async def test_closing_during_the_handshake_too(self) -> None:
+        async with listening() as (listener, port):
+            socket = binding().connect(f"localhost:{port}", secureTransport="on")
+            async with await listener.accept() as stream:
+                await stream.receive_some()
+                await socket.close()
+                assert (await failure(socket.opened)).code == "closed"
+                with contextlib.suppress(trio.BrokenResourceError):
+                    assert await stream.receive_some() == b""
+
+    async def test_cancelling_a_flushing_close_makes_it_an_abort(
+        self, secure: Secure
+    ) -> None:
+        async with connected(secure) as (socket, peer):
+            writer = socket.writable.getWriter()
+            while (writer.desiredSize or 0) > 0:
+                writing = writer.write(bytes(1 << 20))
+            with trio.move_on_after(0.01) as scope:
+                await socket.close()
+            assert scope.cancelled_caught
+            await socket.closed
+            assert (await failure(writing)).code == "closed"
+            with pytest.raises(trio.BrokenResourceError):
+                await peer.receive_to_end()
+
+    async def test_a_peer_that_takes_nothing_is_given_up(self, secure: Secure) -> None:
+        async with connected(secure, closeTimeout=0.05) as (socket, _):
+            writer = socket.writable.getWriter()
+            while (writer.desiredSize or 0) > 0:
+                writing = writer.write(bytes(1 << 20))
+            await settle()
+            await socket.close()
+            error = await failure(writing)
+            assert error.code == "timeout"
+            assert "closeTimeout" in str(error)
+
+    async def test_a_reason_overtakes_a_flushing_close(self) -> None:
+        async with connected() as (socket, _):
+            writer = socket.writable.getWriter()
+            while (writer.desiredSize or 0) > 0:
+                writing = writer.write(bytes(1 << 20))
+            closed = socket.close()
+            assert closed._is_pending()
+            await socket.close("now")
+            with pytest.raises(AbortError):
+                await writing
+
+    async def test_closing_waits_for_an_end_that_is_under_way(
+        self, secure: Secure
+    ) -> None:
+        async with connected(secure) as (socket, peer):
+            writer = socket.writable.getWriter()
+            while (writer.desiredSize or 0) > 0:
+                writer.write(bytes(1 << 20))
+            ending = writer.close()
+            closed = socket.close()
+            await peer.receive_to_end()
+            await ending
+            await closed
+
+    async def test_closing_after_both_ends_closes_at_once(self, secure: Secure) -> None:
+        async with connected(secure, allowHalfOpen=True) as (socket, peer):
+            await socket.writable.close()
+            assert await peer.receive_to_end() == b""
+            await peer.end()
+            assert await socket.readable.getReader().read() == (None, True)
+            assert socket.closed._is_pending()
+            await socket.close()
+
+
+class TestContextManager:
+    async def test_it_waits_until_open_and_closes(self, secure: Secure) -> None:
+        async with listening() as (listener, port):
+            async with trio.open_nursery() as nursery:
+
+                async def serve() -> None:
+                    stream: Any = await listener.accept()
+                    if secure == "on":
+                        stream = trio.SSLStream(
+                            stream, server_context(), server_side=True
+                        )
+                    peer = Peer(stream)
+                    assert await peer.receive_to_end() == b"hello"
+                    await peer.close()
+
+                nursery.start_soon(serve)
+                made = binding().connect(f"localhost:{port}", secureTransport=secure)
+                async with made as socket:
+                    assert socket is made
+                    assert not socket.opened._is_pending()
+                    socket.writable.getWriter().write(b"hello")
+                assert not socket.closed._is_pending()
+
+    async def test_a_failure_to_open_is_raised(self) -> None:
+        with pytest.raises(SocketError):
+            async with connect(f"127.0.0.1:{refused_port()}"):
+                pytest.fail("it cannot open")
+
+    async def test_cancelling_the_opening_closes(self) -> None:
+        async with listening() as (listener, port):
+            socket = binding().connect(f"localhost:{port}", secureTransport="on")
+            with trio.move_on_after(0.01) as scope:
+                async with socket:
+                    pytest.fail("nobody shakes hands")
+            assert scope.cancelled_caught
+            await socket.closed
+            assert (await failure(socket.opened)).code == "closed"
+            async with await listener.accept():
+                pass
+
+    async def test_leaving_by_cancellation_resets_what_cannot_be_sent(self) -> None:
+        async with connected() as (made, peer):
+            with trio.move_on_after(0.05) as scope:
+                async with made as socket:
+                    await socket.writable.getWriter().write(bytes(64 << 20))
+            assert scope.cancelled_caught
+            with pytest.raises(trio.BrokenResourceError):
+                await peer.receive_to_end()
+
+
+# -- what the peer does
+
+
+class TestThePeersEnd:
+    async def test_fin_closes_once_the_readable_is_read_to_its_end(
+        self, secure: Secure
+    ) -> None:
+        async with connected(secure) as (socket, peer):
+            await peer.send(b"last words")
+            await peer.end()
+            await settle()
+            assert socket.closed._is_pending()
+            reader = socket.readable.getReader()
+            assert (await reader.read()).value == b"last words"
+            assert socket.closed._is_pending()
+            assert await reader.read() == (None, True)
+            await socket.closed
+            await socket.writable.getWriter().closed
+
+    async def test_queued_writes_are_flushed_before_it_closes(
+        self, secure: Secure
+    ) -> None:
+        async with connected(secure) as (socket, peer):
+            writing = socket.writable.getWriter().write(bytes(8 << 20))
+            await peer.end()
+            assert await socket.readable.getReader().read() == (None, True)
+            assert socket.closed._is_pending()
+            if secure == "off":
+                # Python's ssl reads no more once it has said goodbye.
+                assert len(await peer.receive_to_end()) == 8 << 20
+                await writing
+                await socket.closed
+
+    async def test_allowHalfOpen_leaves_the_writable_open(self, secure: Secure) -> None:
+        async with connected(secure, allowHalfOpen=True) as (socket, peer):
+            await peer.end()
+            assert await socket.readable.getReader().read() == (None, True)
+            writer = socket.writable.getWriter()
+            await writer.write(b"answer")
+            await writer.close()
+            if secure == "off":
+                assert await peer.receive_to_end() == b"answer"
+            assert socket.closed._is_pending()
+            await socket.close()
+
+    async def test_rst_fails_the_read_and_resolves_closed(self, secure: Secure) -> None:
+        async with connected(secure) as (socket, peer):
+            reading = socket.readable.getReader().read()
+            peer.reset()
+            error = await failure(reading)
+            assert error.code == "reset"
+            await socket.closed
+            assert await failure(socket.writable.getWriter().write(b"x")) is error
+
+    async def test_a_fin_without_close_notify_is_truncation(self) -> None:
+        async with connected("on") as (socket, peer):
+            await peer.send(b"hel")
+            await peer.cut()
+            reader = socket.readable.getReader()
+            assert (await reader.read()).value == b"hel"
+            assert (await failure(reader.read())).code == "truncated"
+            await socket.closed
+
+    async def test_unless_it_is_tolerated(self) -> None:
+        async with connected("on", tolerateTruncation=True) as (socket, peer):
+            await peer.send(b"hel")
+            await peer.cut()
+            assert [c async for c in socket.readable] == [b"hel"]
+            await socket.closed
+
+
+# -- signals and nurseries
+
+
+class TestSignals:
+    async def test_an_aborted_signal_aborts_the_socket(self, secure: Secure) -> None:
+        controller = AbortController()
+        async with connected(secure, signal=controller.signal) as (socket, peer):
+            writer = socket.writable.getWriter()
+            controller.abort("enough")
+            await socket.closed
+            with pytest.raises(AbortError):
+                await writer.write(b"x")
+            with pytest.raises(trio.BrokenResourceError):
+                await peer.receive_to_end()
+
+    async def test_while_connecting_opened_rejects_with_the_reason(self) -> None:
+        controller = AbortController()
+        async with listening() as (_, port):
+            socket = connect(f"127.0.0.1:{port}", signal=controller.signal)
+            error = KeyError("why")
+            controller.abort(error)
+            with pytest.raises(KeyError) as caught:
+                await socket.opened
+            assert caught.value is error
+            await socket.closed
+
+    async def test_one_that_is_aborted_already_connects_nowhere(self) -> None:
+        async with listening() as (listener, port):
+            socket = connect(f"127.0.0.1:{port}", signal=AbortSignal.abort("no"))
+            with pytest.raises(AbortError):
+                await socket.opened
+            await settle()
+            with trio.move_on_after(0.01) as scope:
+                await listener.accept()
+            assert scope.cancelled_caught
+
+    async def test_a_closed_socket_no_longer_listens(self) -> None:
+        controller = AbortController()
+        async with connected(signal=controller.signal) as (socket, _):
+            await socket.close()
+            assert not controller.signal._listeners
+
+
+class TestNurseries:
+    async def test_cancelling_the_nursery_aborts_the_socket(self) -> None:
+        async with listening() as (listener, port), trio.open_nursery() as nursery:
+            socket = connect(f"127.0.0.1:{port}", nursery=nursery)
+            async with await listener.accept() as stream:
+                await socket.opened
+                nursery.cancel_scope.cancel()
+                with trio.CancelScope(shield=True):
+                    await socket.closed
+                    with pytest.raises(trio.BrokenResourceError):
+                        await stream.receive_some()
+
+    async def test_the_nursery_waits_for_the_socket(self) -> None:
+        async with listening() as (listener, port):
+            async with trio.open_nursery() as nursery:
+                socket = connect(f"127.0.0.1:{port}", nursery=nursery)
+                async with await listener.accept():
+                    await socket.opened
+                assert nursery.child_tasks
+                socket.close()
+            assert not socket.closed._is_pending()
+
+    async def test_an_upgraded_socket_stays_in_the_nursery(self) -> None:
+        async with (
+            trio.open_nursery() as nursery,
+            starttls(nursery=nursery) as (
+                socket,
+                peer,
+            ),
+        ):
+            upgraded = socket.startTls(ca=certificates.authority().pem)
+            peer = await secured(peer)
+            await upgraded.opened
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await upgraded.closed
+                await peer.close()
+
+
+# -- upgrading
+
+
+class TestStartTls:
+    async def test_the_connection_goes_over_to_a_new_socket(self) -> None:
+        async with starttls(alpn=["echo"]) as (socket, peer):
+            reader = socket.readable.getReader()
+            writer = socket.writable.getWriter()
+            await writer.write(b"STARTTLS\r\n")
+            assert await peer.receive() == b"STARTTLS\r\n"
+            await peer.send(b"go\r\n")
+            assert (await reader.read()).value == b"go\r\n"
+            assert not socket.upgraded
+            upgraded = socket.startTls()
+            assert socket.upgraded
+            assert not upgraded.upgraded
+            assert upgraded.secureTransport == "on"
+            assert upgraded is not socket
+            await socket.closed
+            assert socket.close() is socket.closed
+            peer = await secured(peer)
+            info = await upgraded.opened
+            assert info.alpn == "echo"
+            await upgraded.writable.getWriter().write(b"secret")
+            assert await peer.receive() == b"secret"
+            await peer.send(b"answer")
+            assert (await upgraded.readable.getReader().read()).value == b"answer"
+            for promise in (writer.write(b"x"), writer.close()):
+                with pytest.raises(TypeError):
+                    await promise
+            assert await reader.read() == (None, True)
+            await upgraded.close()
+            await peer.close()
+
+    async def test_it_is_legal_before_opened_and_flushes_first(self) -> None:
+        async with listening() as (listener, port):
+            socket = binding().connect(f"localhost:{port}", secureTransport="starttls")
+            writing = socket.writable.getWriter().write(b"STARTTLS\r\n")
+            upgraded = socket.start_tls()
+            await socket.closed
+            stream = await listener.accept()
+            peer = Peer(stream)
+            assert await peer.receive_exactly(10) == b"STARTTLS\r\n"
+            await writing
+            peer = await secured(peer)
+            await upgraded.opened
+            info = await socket.opened
+            assert info.remoteAddress == f"127.0.0.1:{port}"
+            await upgraded.close()
+            await peer.close()
+
+    async def test_a_long_queue_is_sent_in_the_clear_first(self) -> None:
+        async with starttls() as (socket, peer):
+            writer = socket.writable.getWriter()
+            writing = writer.write(bytes(8 << 20))
+            upgraded = socket.startTls(ca=certificates.authority().pem)
+            assert await peer.receive_exactly(8 << 20) == bytes(8 << 20)
+            await writing
+            peer = await secured(peer)
+            await upgraded.opened
+            await upgraded.close()
+            await peer.close()
+
+    async def test_a_pending_read_is_done(self) -> None:
+        async with starttls() as (socket, peer):
+            reading = socket.readable.getReader().read()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reading.wait)
+                await settle()
+                upgraded = socket.startTls(ca=certificates.authority().pem)
+            assert await reading == (None, True)
+            peer = await secured(peer)
+            await upgraded.opened
+            await upgraded.close()
+            await peer.close()
+
+    async def test_injected_plaintext_fails_the_handshake(self) -> None:
+        async with starttls() as (socket, peer):
+            await peer.send(b"+OK injected\r\n")
+            await trio.lowlevel.wait_readable(socket._connection.socket)  # type: ignore[union-attr]
+            upgraded = socket.startTls(ca=certificates.authority().pem)
+            reading = upgraded.readable.getReader().read()
+            error = await failure(upgraded.opened)
+            assert error.code == "tls"
+            assert await failure(upgraded.closed) is error
+            assert await reading == (None, True)
+            with pytest.raises(trio.BrokenResourceError):
+                while await peer.receive():
+                    pass
+
+    async def test_where_the_old_one_cannot_connect_both_fail_alike(self) -> None:
+        socket = connect(f"localhost:{refused_port()}", secureTransport="starttls")
+        upgraded = socket.startTls()
+        error = await failure(socket.opened)
+        assert error.code == "refused"
+        assert await failure(upgraded.opened) is error
+        assert await failure(upgraded.closed) is error
+        await socket.closed
+
+    async def test_where_the_queue_cannot_be_sent_the_new_one_fails(self) -> None:
+        async with starttls() as (socket, peer):
+            writer = socket.writable.getWriter()
+            while (writer.desiredSize or 0) > 0:
+                writing = writer.write(bytes(1 << 20))
+            upgraded = socket.startTls()
+            await settle()
+            peer.reset()
+            error = await failure(upgraded.opened)
+            assert error.code == "reset"
+            assert await failure(writing) is error
+
+    async def test_closing_the_new_one_early_closes_the_connection(self) -> None:
+        async with listening() as (_, port):
+            socket = connect(f"localhost:{port}", secureTransport="starttls")
+            upgraded = socket.startTls()
+            await upgraded.close()
+            assert (await failure(upgraded.opened)).code == "closed"
+            assert (await failure(socket.opened)).code == "closed"
+        async with starttls() as (socket, peer):
+            upgraded = socket.startTls()
+            await settle()
+            await upgraded.close("stop")
+            with contextlib.suppress(trio.BrokenResourceError):
+                while await peer.receive():
+                    pass
+
+    async def test_an_aborted_signal_ends_the_upgraded_socket(self) -> None:
+        controller = AbortController()
+        async with starttls(signal=controller.signal) as (socket, peer):
+            upgraded = socket.startTls(ca=certificates.authority().pem)
+            peer = await secured(peer)
+            await upgraded.opened
+            controller.abort("stop")
+            await upgraded.closed
+            with pytest.raises(trio.BrokenResourceError):
+                await peer.receive()
+            await trio.aclose_forcefully(peer.stream)
+
+    async def test_expectedServerHostname_is_what_is_verified(self) -> None:
+        async with starttls() as (socket, peer):
+            upgraded = socket.startTls(
+                {
+                    "ca": certificates.authority().pem,
+                    "expectedServerHostname": "other.test",
+                }
+            )
+            async with trio.open_nursery() as nursery:
+
+                async def serve() -> None:
+                    with contextlib.suppress(trio.BrokenResourceError):
+                        peer_secured = await secured(peer)
+                        await peer_secured.receive()
+
+                nursery.start_soon(serve)
+                error = await failure(upgraded.opened)
+            assert error.code == "tls-verify"
+            assert "other.test" in str(error)
+            await trio.aclose_forcefully(peer.stream)
+
+    async def test_where_it_is_not_possible_the_error_says_why(self) -> None:
+        sentences = set()
+
+        def refused(socket: Socket) -> None:
+            with pytest.raises(SocketError) as caught:
+                socket.startTls()
+            assert caught.value.code == "state"
+            sentences.add(str(caught.value))
+
+        async with connected("off") as (socket, _):
+            refused(socket)
+        async with connected("on") as (socket, _):
+            refused(socket)
+        async with starttls() as (socket, _):
+            upgraded = socket.startTls()
+            refused(socket)
+            await upgraded.close("stop")
+        async with starttls() as (socket, _):
+            socket.close()
+            refused(socket)
+        async with starttls() as (socket, peer):
+            await socket.close()
+            refused(socket)
+        assert len(sentences) == 4
+
+    async def test_a_bad_option_leaves_the_socket_as_it_was(self) -> None:
+        async with starttls() as (socket, peer):
+            for bad in ({"verify": "some"}, {"alpn": [""]}, {"sni": ""}):
+                with pytest.raises(SocketError) as caught:
+                    socket.startTls(bad)
+                assert caught.value.code == "option"
+            with pytest.raises(TypeError):
+                socket.startTls(unknown=1)  # type: ignore[call-arg]
+            assert not socket.upgraded
+            await socket.writable.getWriter().write(b"still here")
+            assert await peer.receive() == b"still here"
+
+    async def test_TlsOptions_are_those_of_the_binding_unless_given(self) -> None:
+        for options, trusted in (({}, True), ({"verify": "none"}, True)):
+            async with starttls() as (socket, peer):
+                upgraded = socket.startTls(options)
+                peer = await secured(peer)
+                await upgraded.opened
+                details = upgraded.tls_info()
+                assert details is not None
+                assert details.verified is (options == {}) and trusted
+                await upgraded.close()
+                await peer.close()
