@@ -98,7 +98,9 @@ def places(pin: Pin) -> tuple[frozenset[int], frozenset[int]]:
 def site(pin: Pin = "free") -> Iterator[Site]:
     """A peer with a fresh certificate (ECDSA P-256) that runs during the block.
 
-    `pin` "same" keeps clients and peer on one CPU, "apart" gives the clients a CPU
+    `pin` "same" keeps clients and peer on one CPU, where they take turns: the peer
+    is a batch process (sched(7)), which does not interrupt the client when its
+    bytes arrive but waits until the client does. "apart" gives the clients a CPU
     that the peer does not use, "free" leaves both to the scheduler.
     """
     for_clients, for_peer = places(pin)
@@ -126,6 +128,9 @@ def site(pin: Pin = "free") -> Iterator[Site]:
         with process:
             try:
                 os.sched_setaffinity(process.pid, for_peer)
+                if pin == "same":
+                    yielding = os.sched_param(0)
+                    os.sched_setscheduler(process.pid, os.SCHED_BATCH, yielding)
                 ports = json.loads(process.stdout.readline())
                 yield Site(folder, process, ports, for_clients)
             finally:

@@ -11,14 +11,11 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tests.dialling import fds
 from tests.network import black_hole, closed_port, in_own_network, listener, watched
 from wsockets.dial import attempt
 from wsockets.dial.attempt import connect_tcp, connect_unix, open_tcp, tcp_target
 from wsockets.runtime import current
-
-
-def fds() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.parametrize(

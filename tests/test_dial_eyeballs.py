@@ -3,14 +3,17 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import selectors
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import NoReturn
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.dialling import fds
 from tests.network import black_hole, connections, in_own_network, listener, watched
 from wsockets.dial import eyeballs
 from wsockets.dial.attempt import TcpTarget, decided
@@ -19,10 +22,6 @@ from wsockets.errors import SocketError
 from wsockets.runtime import current
 
 V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
-
-
-def fds() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
 
 
 class Street:
@@ -319,6 +318,21 @@ async def test_without_enough_fds_the_error_says_so(street: Street, free: int) -
             os.close(fd)
     assert caught.value.code == "os"
     assert caught.value.errno == errno.EMFILE
+
+
+async def test_a_selector_that_takes_no_more_sockets_is_an_error(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(selectors.DefaultSelector):
+        def register(self, *_: object) -> NoReturn:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(selectors, "DefaultSelector", Full)
+    before = fds()
+    with pytest.raises(SocketError) as caught:
+        await race(current(), "a.example", street.port, 2 * [street.silent(1)])
+    assert (caught.value.code, caught.value.errno) == ("os", errno.ENOSPC)
+    assert fds() == before
 
 
 def test_an_unreachable_family_costs_no_time() -> None:

@@ -174,12 +174,14 @@ async def test_interim_answers_without_end_are_given_up(pair: Pair) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_an_interim_answer_that_uses_all_the_room_is_the_last(
-    pair: Pair,
+@pytest.mark.parametrize("spare", [0, 30])
+async def test_interim_answers_and_the_last_one_share_the_room(
+    spare: int, pair: Pair
 ) -> None:
     ours, theirs = pair
     answer = b"HTTP/1.1 100 Continue\r\nX: "
-    answer += b"x" * (MAX_HEAD - len(answer) - 4) + b"\r\n\r\n"
+    answer += b"x" * (MAX_HEAD - spare - len(answer) - 4) + b"\r\n\r\n"
+    answer += b"HTTP/1.1 200 OK\r\nX: " + 30 * b"x" + b"\r\n\r\n"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send_all, current(), theirs, answer)
         with pytest.raises(SocketError, match="more than 65536 bytes"):

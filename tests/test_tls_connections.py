@@ -6,7 +6,7 @@ import gc
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -61,11 +61,12 @@ def test_a_connection_that_is_dropped_leaves_the_socket_open(
 
 
 def test_verify_full_needs_a_name(sock: socket.socket) -> None:
-    for attempt in (
+    attempts: list[Callable[[], object]] = [
         lambda: check_options(TlsOptions(), NO_NAMES, "client"),
         lambda: check_options(TlsOptions(), None, "client"),
         lambda: client_connection(TlsOptions(), NO_NAMES, [], sock),
-    ):
+    ]
+    for attempt in attempts:
         with pytest.raises(SocketError, match='verify "full" needs a name') as info:
             attempt()
         assert info.value.code == "option"
@@ -83,22 +84,29 @@ def test_verify_full_needs_a_name(sock: socket.socket) -> None:
 def test_what_is_unusable_is_refused_with_the_connection_too(
     sock: socket.socket,
 ) -> None:
-    for attempt in (
+    attempts: list[Callable[[], object]] = [
         lambda: client_connection(TlsOptions(ca="nothing"), LOCALHOST, [], sock),
         lambda: server_connection(TlsOptions(), [], sock),
         lambda: client_connection(trusting(), LOCALHOST, [""], sock),
         lambda: server_connection(serving(), ["n" * 256], sock),
-    ):
+    ]
+    for attempt in attempts:
         with pytest.raises(SocketError) as info:
             attempt()
         assert info.value.code == "option"
+
+
+def test_no_name_is_sent_where_there_is_none(sock: socket.socket) -> None:
+    for names, sent in ((LOCALHOST, b"localhost"), (NO_NAMES, None)):
+        connection = client_connection(trusting(verify="ca"), names, [], sock)
+        assert connection.get_servername() == sent
 
 
 def test_a_check_makes_what_the_connection_uses(sock: socket.socket) -> None:
     issued = certificates.client()
     options = trusting(cert=issued.chain, key=issued.key)
     check_options(options, LOCALHOST, "client")
-    (context,) = [context for _, context in options.contexts.values()]
+    (context,) = [context for _, context in options._contexts.values()]
     connection = client_connection(options, LOCALHOST, [], sock)
     assert connection.get_context() is context
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import socket
 import stat
 import weakref
 from collections.abc import Callable
@@ -15,9 +16,14 @@ import pytest
 from OpenSSL import SSL
 
 from tests import certificates
-from tests.tls_pairs import LOCALHOST, pair, refusal, serving, trusting
+from tests.tls_pairs import LOCALHOST, Pair, pair, refusal, serving, trusting
 from wsockets.errors import SocketError
-from wsockets.tls import TlsOptions, check_options
+from wsockets.tls import (
+    TlsOptions,
+    check_options,
+    client_connection,
+    server_connection,
+)
 from wsockets.tls.contexts import context_for
 from wsockets.tls.openssl import lib
 
@@ -60,6 +66,62 @@ def test_verification_is_on_unless_it_is_none() -> None:
     optional = context_for(asking, "server", optional=True)
     assert optional.get_verify_mode() == SSL.VERIFY_PEER
     assert context_for(serving(), "server").get_verify_mode() == SSL.VERIFY_NONE
+
+
+def test_a_psk_alone_needs_no_certificates_to_trust() -> None:
+    for options, trusted in ((TlsOptions(psk=PSK), 0), (trusting(psk=PSK), 1)):
+        store = lib.SSL_CTX_get_cert_store(context_for(options, "client")._context)
+        assert lib.sk_X509_OBJECT_num(lib.X509_STORE_get0_objects(store)) == trusted
+
+
+def test_the_whole_chain_is_presented() -> None:
+    issued = certificates.server("localhost", issuer="intermediate")
+    with pair(server=serving(cert=issued.pem, key=issued.key)) as both:
+        client, _ = both.complete()
+        assert client.certificates == (issued.der, certificates.intermediate().der)
+
+
+def test_a_client_may_not_renegotiate() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        far.setblocking(False)
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        client = SSL.Connection(context, near)
+        client.set_connect_state()
+        both = Pair(client, server_connection(serving(), [], far), (), ())
+        assert both.shake() == (None, None)
+        client.renegotiate()
+        with pytest.raises(SSL.WantReadError):
+            client.do_handshake()
+        with pytest.raises(SSL.WantReadError):
+            both.server.recv(1)
+        with pytest.raises(SSL.Error, match="no renegotiation"):
+            client.do_handshake()
+
+
+def test_a_server_may_not_renegotiate() -> None:
+    issued = certificates.server()
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        far.setblocking(False)
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        context.use_certificate(issued.certificate)
+        context.use_privatekey(issued.key)
+        server = SSL.Connection(context, far)
+        server.set_accept_state()
+        client = client_connection(trusting(), LOCALHOST, [], near)
+        both = Pair(client, server, (), ())
+        assert both.shake() == (None, None)
+        server.renegotiate()
+        server.do_handshake()
+        with pytest.raises(SSL.WantReadError):
+            client.recv(1)
+        with pytest.raises(SSL.Error, match="no renegotiation"):
+            server.recv(1)
 
 
 # -- how they are shared
@@ -152,11 +214,12 @@ def test_a_server_goes_on_while_its_files_are_broken(
     key.write_text(old.key_pem())
     options = TlsOptions(cert=cert, key=key)
     context = context_for(options, "server")
-    for spoil in (
+    spoils: list[Callable[[], None]] = [
         lambda: rewrite(cert, new.pem),  # the key is still the old one
         lambda: rewrite(cert, "half written"),
         cert.unlink,
-    ):
+    ]
+    for spoil in spoils:
         spoil()
         with caplog.at_level(logging.ERROR, logger="wsockets"):
             for _ in range(3):

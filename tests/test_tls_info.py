@@ -86,6 +86,27 @@ def test_the_names_of_s_server_are_ours(peer: object) -> None:
         assert info.certificates == (certificates.server().der,)
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_servers_ticket_proves_the_key_only_where_nothing_else_counts(
+    alone: bool,
+) -> None:
+    options, issued = TlsOptions(psk=(b"identity", b"key")), certificates.server()
+    server = options
+    if not alone:
+        server = attrs.evolve(options, cert=issued.chain, key=issued.key)
+    with pair(options, server) as both:
+        both.complete()
+        both.exchange()
+        session = both.client.get_session()
+        both.end()
+    assert session is not None
+    with pair(options, server) as both:
+        both.client.set_session(session)
+        _, info = both.complete()
+        assert info.resumed
+        assert info.verified == alone
+
+
 def test_it_is_frozen_and_has_no_secret() -> None:
     key = b"do-not-show-me"
     with pair(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, x25519
@@ -157,7 +158,8 @@ def test_the_key_may_be_in_the_certificates_own_pem(tmp_path: Path) -> None:
     both = issued.pem + issued.key_pem()
     file = tmp_path / "both.pem"
     file.write_text(issued.key_pem() + issued.pem)
-    for cert in (both, both.encode(), file, [issued.certificate, both]):
+    forms: list[Any] = [both, both.encode(), file, [issued.certificate, both]]
+    for cert in forms:
         found = load_identity(TlsOptions(cert=cert))
         assert found is not None
         assert found[0][0] == issued.certificate
@@ -230,6 +232,16 @@ def test_a_wrong_password_is_refused_and_not_shown(tmp_path: Path) -> None:
     assert error.__cause__ is not None
 
 
+@pytest.mark.parametrize("password", ["", b"", "\ud800", "x" * 2000])
+def test_a_password_that_nobody_could_have_meant_is_a_wrong_one(
+    password: str | bytes,
+) -> None:
+    issued = certificates.server()
+    for key in (issued.key_pem(b"pass"), certificates.client().key_pem(b"pass")):
+        error = refused(TlsOptions(cert=issued.chain, key=key, password=password))
+        assert "the password may be wrong" in str(error)
+
+
 def test_a_password_function_that_fails_is_reported_without_its_words() -> None:
     issued = certificates.server()
     encrypted = issued.key_pem(b"pass")
@@ -272,3 +284,12 @@ def test_a_kind_of_key_that_tls_does_not_use_is_refused() -> None:
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         error = refused(TlsOptions(cert=certificates.server().chain, key=pem))
         assert "RSA, EC, Ed25519 and Ed448 are" in str(error)
+
+
+def test_a_certificate_for_an_unknown_kind_of_key_is_refused() -> None:
+    issued = certificates.server()
+    # The curve is P-256's neighbour, prime239v3, which nobody implements.
+    curve = bytes.fromhex("06082a8648ce3d0301")
+    strange = issued.der.replace(curve + b"\x07", curve + b"\x06")
+    error = refused(TlsOptions(cert=strange, key=issued.key))
+    assert "cert is for an unusable public key" in str(error)

@@ -171,11 +171,11 @@ def test_no_secret_is_in_an_error(members: dict[str, typing.Any]) -> None:
 
 def test_a_copy_is_as_good_as_the_original() -> None:
     options = TlsOptions(verify="none")
-    options.contexts["kind"] = (1, None)  # type: ignore[assignment]
+    options._contexts["kind"] = (1, None)  # type: ignore[assignment]
     for other in (copy.copy(options), attrs.evolve(options)):
         assert other == options
-        assert other.contexts == {}
-    assert options.contexts != {}
+        assert other._contexts == {}
+    assert options._contexts != {}
 
 
 def test_only_a_psk_by_itself_is_psk_only() -> None:

@@ -30,7 +30,7 @@ from wsockets.tls import (
     psk,
     tls_info,
 )
-from wsockets.tls.openssl import ffi
+from wsockets.tls.openssl import ffi, lib
 
 Peer = Callable[[str], str]
 VERSIONS = ["1.2", "1.3"]
@@ -123,7 +123,7 @@ def test_a_certificate_is_no_substitute_for_the_key(version: str) -> None:
 def test_a_key_is_preferred_and_certificates_are_the_fallback(version: str) -> None:
     client = trusting(psk=PSK, maxVersion=version)
     issued = certificates.server()
-    mixed = {"cert": issued.chain, "key": issued.key}
+    mixed: dict[str, Any] = {"cert": issued.chain, "key": issued.key}
     with pair(client, TlsOptions(psk=PSK, **mixed)) as both:
         ours, theirs = both.complete()
         assert ours.certificates == ()
@@ -140,6 +140,14 @@ def test_a_key_is_preferred_and_certificates_are_the_fallback(version: str) -> N
         TlsOptions(**mixed),
     )
     assert error.code == "tls-verify"
+
+
+def test_a_server_without_a_certificate_never_tells_identities_apart() -> None:
+    client = using(maxVersion="1.3")
+    asking = {"ca": certificates.authority().certificate}
+    wrong = refusal(client, using((PSK[0], b"wrong"), **asking))
+    unknown = refusal(client, using((b"other", KEY), **asking))
+    assert list(map(str, wrong)) == list(map(str, unknown))
 
 
 def test_an_unknown_identity_falls_back_on_the_certificate_in_tls_13() -> None:
@@ -260,7 +268,7 @@ def test_a_buffer_that_is_too_small_is_not_overrun(
             assert ffi.buffer(key)[key_room:30] == b"\xaa" * (30 - key_room)
         key = ffi.new("unsigned char[]", b"\xaa" * 30)
         name = ffi.new("char[]", b"identity")
-        monkeypatch.setattr(psk.lib, "SSL_version", lambda _: 0x303)
+        monkeypatch.setattr(lib, "SSL_version", lambda _: 0x303)
         assert psk._server_12(server, name, key, 19) == 0
         assert ffi.buffer(key)[:] == b"\xaa" * 30 + b"\0"
         # An identity that is too long is an unknown one.

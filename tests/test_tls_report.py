@@ -14,6 +14,7 @@ from OpenSSL import SSL
 from tests import certificates
 from tests.tls_pairs import (
     LOCALHOST,
+    NO_NAMES,
     connect,
     pair,
     read_failure,
@@ -290,6 +291,76 @@ def test_a_downgrade_is_noticed(peer: Peer) -> None:
     assert error.code == "tls"
     assert "the TLS version was downgraded on the way" in str(error)
     assert "inappropriate fallback" in output
+
+
+# -- what we refused
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_our_own_refusals_are_told_exactly(version: str) -> None:
+    issued = certificates.server("localhost", issuer="self")
+    strange = serving(cert=issued.chain, key=issued.key)
+    with pair(trusting(maxVersion=version), strange) as both:
+        error, _ = both.shake()
+        assert error is not None
+        assert error.code == "tls-verify"
+        assert "the certificate of localhost is refused: it is self-si" in str(error)
+        assert error.certificates == (issued.der,)
+    with pair(trusting(verify="ca"), strange, names=NO_NAMES) as both:
+        error, _ = both.shake()
+        assert error is not None
+        assert "the certificate of the peer is refused" in str(error)
+    client = certificates.client("other")
+    with pair(
+        trusting(cert=client.chain, key=client.key, maxVersion=version),
+        serving(ca=certificates.authority().certificate),
+    ) as both:
+        refused = both.shake()[1]
+        assert refused is not None
+        assert refused.code == "tls-verify"
+        assert "the certificate of the client is refused" in str(refused)
+    with pair(
+        trusting(maxVersion=version), client_alpn=["a"], server_alpn=["b"]
+    ) as both:
+        refused = both.shake()[1]
+        assert refused is not None
+        assert refused.code == "alpn"
+
+
+def test_a_client_without_its_certificate_is_refused_by_that_word() -> None:
+    root = certificates.authority().certificate
+    with pair(trusting(), serving(ca=root)) as both:
+        assert both.shake()[0] is None
+        alert = read_failure(both.client)
+        assert alert.code == "tls-alert"
+        assert "the alert certificate_required" in str(alert)
+    with pair(trusting(), serving(ca=root)) as both:
+        _, error = both.shake()
+        assert error is not None
+        assert (error.code, error.certificates) == ("tls-verify", ())
+        assert "the peer showed no certificate" in str(error)
+
+
+def test_a_psk_function_that_fails_is_the_cause() -> None:
+    failure = LookupError("do-not-show-me")
+
+    def find(_: bytes) -> bytes:
+        raise failure
+
+    with pair(TlsOptions(psk=(b"identity", b"key")), TlsOptions(psk=find)) as both:
+        _, error = both.shake()
+        assert error is not None
+        assert (error.code, error.__cause__) == ("tls", failure)
+        assert "the psk function raised LookupError" in str(error)
+        assert "do-not-show-me" not in str(error)
+
+
+def test_a_bad_extension_is_a_wrong_protocol_where_there_was_an_offer() -> None:
+    failure = SSL.Error([("SSL routines", "", "bad extension")])
+    with pair(client_alpn=["h2"]) as both:
+        assert tls_error("talk", failure, both.client).code == "alpn"
+    with pair() as both:
+        assert tls_error("talk", failure, both.client).code == "tls"
 
 
 # -- everything else

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +229,7 @@ def test_a_session_of_tls_12_serves_several_connections_at_once() -> None:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [time.time()]
     monkeypatch.setattr("wsockets.tls.sessions.time.time", lambda: now[0])
     return now

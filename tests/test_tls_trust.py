@@ -8,11 +8,13 @@ from pathlib import Path
 
 import certifi
 import pytest
+from OpenSSL import crypto
 
 from tests import certificates
 from tests.tls_pairs import pair, refusal, serving
 from wsockets.errors import SocketError
 from wsockets.tls import TlsOptions, trust
+from wsockets.tls.material import stamp
 from wsockets.tls.trust import store_for, trust_key
 
 
@@ -42,10 +44,6 @@ def test_ssl_cert_dir_names_folders_of_hashed_certificates(
 ) -> None:
     # What c_rehash does; the name's hash is OpenSSL's.
     authority = certificates.authority().certificate
-    context = ssl.create_default_context(cadata=certificates.authority().pem)
-    assert context.get_ca_certs()
-    from OpenSSL import crypto
-
     subject_hash = crypto.X509.from_cryptography(authority).subject_name_hash()
     (tmp_path / f"{subject_hash:08x}.0").write_text(certificates.authority().pem)
     monkeypatch.setenv("SSL_CERT_DIR", f"/nowhere:{tmp_path}")
@@ -90,7 +88,12 @@ def test_without_variables_it_is_the_distributions_bundle(
 
 def paths(cafile: str | None, capath: str | None) -> ssl.DefaultVerifyPaths:
     return ssl.DefaultVerifyPaths(
-        cafile, capath, "SSL_CERT_FILE", "", "SSL_CERT_DIR", ""
+        cafile,  # type: ignore[arg-type]
+        capath,  # type: ignore[arg-type]
+        "SSL_CERT_FILE",
+        "",
+        "SSL_CERT_DIR",
+        "",
     )
 
 
@@ -99,7 +102,7 @@ def test_pythons_own_openssl_knows_first(
 ) -> None:
     root = str(root_file(tmp_path))
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths(root, None))
-    assert trust_key(TlsOptions()) == ("system", trust.stamp("", root))
+    assert trust_key(TlsOptions()) == ("system", stamp("", root))
 
 
 def test_a_folder_of_the_system_will_do(
@@ -108,7 +111,7 @@ def test_a_folder_of_the_system_will_do(
     monkeypatch.setattr(trust, "_BUNDLES", ())
     folder = str(tmp_path)
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths(None, folder))
-    assert trust_key(TlsOptions()) == ("system", trust.stamp("", folder))
+    assert trust_key(TlsOptions()) == ("system", stamp("", folder))
     error, _ = refusal(TlsOptions())
     assert error.code == "tls-verify"
 
@@ -118,7 +121,7 @@ def test_certifi_serves_where_the_system_has_none(
 ) -> None:
     monkeypatch.setattr(trust, "_BUNDLES", ())
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths(None, None))
-    assert trust_key(TlsOptions()) == ("system", trust.stamp("", certifi.where()))
+    assert trust_key(TlsOptions()) == ("system", stamp("", certifi.where()))
     assert store_for(TlsOptions()) is store_for(TlsOptions(verify="ca"))
 
 
@@ -141,9 +144,9 @@ def test_a_bundle_that_is_deleted_is_looked_for_again(
     one.write_text(certificates.authority().pem)
     monkeypatch.setattr(trust, "_BUNDLES", (str(one), str(other)))
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths(None, None))
-    assert trust_key(TlsOptions()) == ("system", trust.stamp("", str(one)))
+    assert trust_key(TlsOptions()) == ("system", stamp("", str(one)))
     one.unlink()
-    assert trust_key(TlsOptions()) == ("system", trust.stamp("", str(other)))
+    assert trust_key(TlsOptions()) == ("system", stamp("", str(other)))
 
 
 def test_given_certificates_replace_the_systems(

@@ -41,19 +41,35 @@ class AbortSignal(EventTarget):
         "_sources",
     )
 
+    _aborted: bool
+    _followers: weakref.WeakSet[AbortSignal]
+    _kept: set[AbortSignal]
+    _onabort: EventHandler | None
+    _reason: object
+    _sources: tuple[AbortSignal, ...]
+
     def __init__(self) -> None:
-        super().__init__()
-        self._aborted = False
-        self._reason: object = None
-        self._onabort: EventHandler | None = None
-        self._sources: tuple[AbortSignal, ...] = ()
-        self._followers: weakref.WeakSet[AbortSignal] = weakref.WeakSet()
-        self._kept: set[AbortSignal] = set()
+        raise TypeError(
+            "an AbortSignal is not constructed: take an AbortController's, or "
+            "AbortSignal.abort(), timeout() or any()"
+        )
+
+    @classmethod
+    def _make(cls) -> AbortSignal:
+        signal = cls.__new__(cls)
+        EventTarget.__init__(signal)
+        signal._aborted = False
+        signal._reason = None
+        signal._onabort = None
+        signal._sources = ()
+        signal._followers = weakref.WeakSet()
+        signal._kept = set()
+        return signal
 
     @classmethod
     def abort(cls, reason: object = None) -> AbortSignal:
         """A signal that is already aborted."""
-        signal = cls()
+        signal = cls._make()
         signal._abort(reason)
         return signal
 
@@ -66,7 +82,7 @@ class AbortSignal(EventTarget):
             raise ValueError(
                 f"milliseconds must be finite and not negative, not {milliseconds!r}"
             )
-        signal = cls()
+        signal = cls._make()
         runtime = current()
         runtime.spawn(_abort_after, runtime, milliseconds / 1000, weakref.ref(signal))
         return signal
@@ -74,7 +90,7 @@ class AbortSignal(EventTarget):
     @classmethod
     def any(cls, signals: Iterable[AbortSignal]) -> AbortSignal:
         """A signal that aborts with the first of `signals` to do so."""
-        signal = cls()
+        signal = cls._make()
         sources = tuple(signals)
         for source in sources:
             if not isinstance(source, AbortSignal):
@@ -171,7 +187,7 @@ class AbortController:
     __slots__ = ("_signal",)
 
     def __init__(self) -> None:
-        self._signal = AbortSignal()
+        self._signal = AbortSignal._make()
 
     @property
     def signal(self) -> AbortSignal:

@@ -6,21 +6,28 @@ https://sockets-api.proposal.wintertc.org/#binding-object-concept
 
 from __future__ import annotations
 
+import math
 import socket as _socket
 from collections.abc import Callable
-from typing import Any, Final, Unpack, final
+from typing import Any, Final, TypedDict, Unpack, final
 
 import attrs
 
 from . import dial
-from .address import Address, AnySocketAddress, SocketAddress, parse_address
+from .address import AnySocketAddress, SocketAddress, parse_address
 from .dial import Policy, Proxy, Resolver
 from .errors import SocketError
 from .handshake import Handshake, Security
 from .mixed_options import AdoptMembers, read_adopt
-from .options import SocketOptions, SocketOptionsMembers, read_members, spellings
+from .options import (
+    SocketOptions,
+    SocketOptionsMembers,
+    given_members,
+    read_members,
+    spellings,
+)
 from .runtime import Runtime, current
-from .socket import Opener, Socket
+from .socket import Opening, Socket
 from .tls import TlsOptions
 
 __all__ = ["Binding", "adopt", "connect"]
@@ -34,31 +41,30 @@ _TLS_ELSEWHERE: Final = {
 }
 
 
-def _a(kind: type, what: str) -> Callable[[object, attrs.Attribute[Any], Any], None]:
-    def check(_: object, field: attrs.Attribute[Any], value: Any) -> None:
-        if not isinstance(value, kind):
-            raise SocketError(
-                f"{field.name} is {what}, not {type(value).__name__}", code="option"
-            )
-
-    return check
-
-
-def _a_callable(_: object, field: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and not callable(value):
+def _a_tls_options(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, TlsOptions):
         raise SocketError(
-            f"{field.name} is a function or None, not {value!r}", code="option"
+            f"{field.name} is a TlsOptions, not {type(value).__name__}", code="option"
         )
 
 
 def _a_proxy(value: object) -> Proxy | None:
-    if value is None or isinstance(value, Proxy):
-        return value
-    return dial.parse_proxy(value)
+    return None if value is None else dial.parse_proxy(value)
+
+
+class BindingMembers(TypedDict, total=False):
+    """The members of `Binding`, in either spelling."""
+
+    tls: TlsOptions | None
+    policy: Policy | None
+    proxy: Proxy | str | None
+    proxyResolve: bool | None
+    proxy_resolve: bool | None
+    resolver: Resolver | None
 
 
 @final
-@attrs.frozen
+@attrs.frozen(init=False)
 class Binding:
     """The specification's binding object: a connect() with settings of its own.
 
@@ -71,26 +77,29 @@ class Binding:
     - `proxyResolve`: let the proxy resolve names; goes with no policy.
     - `resolver`: an async function (host, port) -> [(family, ip)].
 
-    Raises SocketError (code "option") for anything else.
+    Made of a mapping or keywords, in either spelling. Raises SocketError (code
+    "option") for anything else.
     """
 
-    tls: TlsOptions = attrs.field(
-        factory=TlsOptions, validator=_a(TlsOptions, "a TlsOptions"), kw_only=True
-    )
-    policy: Policy | None = attrs.field(
-        default=None, validator=_a_callable, kw_only=True
-    )
-    proxy: Proxy | None = attrs.field(default=None, converter=_a_proxy, kw_only=True)
-    proxyResolve: bool = attrs.field(
-        default=False, validator=_a(bool, "True or False"), kw_only=True
-    )
-    resolver: Resolver | None = attrs.field(
-        default=None, validator=_a_callable, kw_only=True
-    )
+    tls: TlsOptions = attrs.field(factory=TlsOptions, validator=_a_tls_options)
+    policy: Policy | None = None
+    proxy: Proxy | None = attrs.field(default=None, converter=_a_proxy)
+    proxyResolve: bool = False
+    resolver: Resolver | None = None
+
+    def __init__(
+        self, options: object = None, /, **members: Unpack[BindingMembers]
+    ) -> None:
+        self.__attrs_init__(
+            **given_members(Binding, options, members, where="Binding()")
+        )
 
     def __attrs_post_init__(self) -> None:
         dial.check_dial(
-            policy=self.policy, proxy=self.proxy, proxy_resolve=self.proxyResolve
+            policy=self.policy,
+            proxy=self.proxy,
+            proxy_resolve=self.proxyResolve,
+            resolver=self.resolver,
         )
 
     @property
@@ -119,16 +128,7 @@ class Binding:
             security = Security(self.tls, target.hostname, target.port)
 
         async def opener() -> _socket.socket:
-            return await self._dial(runtime, target, wanted.connectTimeout)
-
-        return _begin(runtime, wanted, security, nursery, opener)
-
-    async def _dial(
-        self, runtime: Runtime, target: Address, seconds: float
-    ) -> _socket.socket:
-        sock = None
-        with runtime.scope(seconds):
-            sock = await dial.dial(
+            return await dial.dial(
                 runtime,
                 target,
                 policy=self.policy,
@@ -136,12 +136,9 @@ class Binding:
                 proxy_resolve=self.proxyResolve,
                 resolver=self.resolver,
             )
-        if sock is None:
-            raise SocketError(
-                f"no connection to {target} within {seconds:g} s (connectTimeout)",
-                code="timeout",
-            )
-        return sock
+
+        opening = Opening(opener, wanted.connectTimeout, target)
+        return _begin(runtime, wanted, security, nursery, opening)
 
     def adopt(
         self,
@@ -163,7 +160,8 @@ class Binding:
         async def opener() -> _socket.socket:
             return sock
 
-        return _begin(runtime, wanted, security, nursery, opener, sock.close)
+        opening = Opening(opener, math.inf, "the peer")
+        return _begin(runtime, wanted, security, nursery, opening, sock.close)
 
 
 _default: Final = Binding()
@@ -218,13 +216,13 @@ def _begin(
     options: SocketOptions,
     security: Security,
     nursery: object,
-    opener: Opener,
+    opening: Opening,
     discard: Callable[[], None] = lambda: None,
 ) -> Socket:
     """Make the socket; `discard` drops what the opener has if it never runs."""
     handshake = _first_handshake(options, security)
     socket = Socket._make(runtime, options, security, nursery)
-    if not socket._start(opener, handshake):
+    if not socket._start(opening, handshake):
         discard()
     return socket
 

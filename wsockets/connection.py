@@ -158,7 +158,7 @@ _scratch: Final = _Scratch()
 class TlsConnection(_Fd):
     """Bytes through OpenSSL."""
 
-    __slots__ = ("_in_flight", "_ssl", "_stash", "_tls", "_tolerant")
+    __slots__ = ("_in_flight", "_over", "_ssl", "_stash", "_tls", "_tolerant")
 
     def __init__(
         self,
@@ -175,6 +175,7 @@ class TlsConnection(_Fd):
         self._in_flight: bytes | None = None
         # The failure that stood behind data which was delivered first.
         self._stash: SocketError | None = None
+        self._over = False
 
     def handshake(self) -> Want | None:
         """Go on with the handshake; None when it is complete."""
@@ -199,6 +200,8 @@ class TlsConnection(_Fd):
         return tls.tls_info(self._tls)
 
     def receive(self, limit: int, /) -> bytes | Want:
+        if self._over:
+            return b""
         if self._stash is not None:
             raise self._stash
         buffer = _scratch.buffer
@@ -219,6 +222,8 @@ class TlsConnection(_Fd):
         return data
 
     def receive_into(self, view: memoryview, /) -> int | Want:
+        if self._over:
+            return 0
         if self._stash is not None:
             raise self._stash
         lib.ERR_clear_error()
@@ -324,6 +329,8 @@ class TlsConnection(_Fd):
         except Exception as error:
             failure = tls.tls_error("use the TLS connection", error, self._tls)
             if failure.code == "truncated" and self._tolerant:
+                # OpenSSL takes it for an error; it would not say "end" again.
+                self._over = True
                 return None
             raise failure from error
         return None

@@ -114,6 +114,7 @@ _OS_CODES: Final[dict[int, ErrorCode]] = {
     _errno.EADDRNOTAVAIL: "unreachable",
     _errno.EHOSTDOWN: "unreachable",
     _errno.ENETDOWN: "unreachable",
+    _errno.EAFNOSUPPORT: "unreachable",
     _errno.ETIMEDOUT: "timeout",
 }
 

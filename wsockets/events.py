@@ -34,7 +34,16 @@ class Event:
 
     __slots__ = ("_cancelable", "_prevented", "_stopped", "_target", "_type")
 
-    def __init__(self, type: str, *, cancelable: bool = False) -> None:
+    def __init__(
+        self,
+        type: str,
+        options: Mapping[str, object] | None = None,
+        /,
+        *,
+        cancelable: bool = False,
+    ) -> None:
+        if options is not None:
+            cancelable = bool(options.get("cancelable", cancelable))
         self._type = type
         self._cancelable = cancelable
         self._target: EventTarget | None = None

@@ -14,9 +14,9 @@ Where there is no epoll, each is closed after its time.
 from __future__ import annotations
 
 import heapq
+import itertools
 import select
 import socket as _socket
-import weakref
 from typing import Final, final
 
 from .runtime import Runtime, protect
@@ -28,17 +28,27 @@ _TURN: Final = 1 << 20
 # How many may linger at once; beyond that they are closed at once.
 _MOST: Final = 4096
 
-_lingerers: weakref.WeakKeyDictionary[Runtime, _Lingerer] = weakref.WeakKeyDictionary()
+# Written to by every thread that discards, and read by none.
+_trash: Final = bytearray(65536)
+
+# Those that hold a socket now, by runtime.
+_lingerers: dict[Runtime, _Lingerer] = {}
 
 
-def linger(runtime: Runtime, socket: _socket.socket, seconds: float) -> None:
+def linger(
+    runtime: Runtime, socket: _socket.socket, seconds: float, *, sent: bool = True
+) -> None:
     """Own `socket`, whose output is shut down, until its peer closes it.
 
-    Closes it after `seconds` at the latest. Returns at once.
+    Closes it after `seconds` at the latest, and at once where its peer has closed
+    or nothing was `sent` that a reset could destroy. Returns at once.
     """
+    if discard(socket) or not sent:
+        socket.close()
+        return
     lingerer = _lingerers.get(runtime)
     if lingerer is None:
-        lingerer = _lingerers[runtime] = _Lingerer(runtime)
+        lingerer = _Lingerer(runtime)
     lingerer.add(socket, seconds)
 
 
@@ -46,7 +56,7 @@ def linger(runtime: Runtime, socket: _socket.socket, seconds: float) -> None:
 class _Lingerer:
     """The sockets of one runtime, and the task that watches them."""
 
-    __slots__ = ("_deadlines", "_epoll", "_held", "_runtime", "_trash")
+    __slots__ = ("_count", "_deadlines", "_epoll", "_held", "_runtime")
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -54,19 +64,20 @@ class _Lingerer:
         self._held: dict[int, _socket.socket] = {}
         # A heap; an entry whose socket is no longer held is skipped.
         self._deadlines: list[tuple[float, int, _socket.socket]] = []
-        self._trash = bytearray(65536)
+        self._count = itertools.count()
 
     @protect
     def add(self, socket: _socket.socket, seconds: float) -> None:
-        if self._drained(socket) or len(self._held) >= _MOST:
+        if len(self._held) >= _MOST:
             socket.close()
             return
         fd = socket.fileno()
-        deadline = (self._runtime.time() + seconds, fd, socket)
+        deadline = (self._runtime.time() + seconds, next(self._count), socket)
         self._held[fd] = socket
         heapq.heappush(self._deadlines, deadline)
         if self._epoll is None:
             self._epoll = select.epoll()
+            _lingerers[self._runtime] = self
             self._runtime.spawn(self._run, name="wsockets linger")
         elif self._deadlines[0] is deadline:
             self._runtime.notify_closing(self._epoll.fileno())
@@ -88,40 +99,47 @@ class _Lingerer:
     @protect
     def _sweep(self, epoll: select.epoll) -> None:
         for fd, _ in epoll.poll(0):
-            if self._drained(self._held[fd]):
-                self._held.pop(fd).close()
+            if discard(self._held[fd]):
+                self._close(epoll, fd)
         now = self._runtime.time()
         while self._deadlines:
-            deadline, fd, socket = self._deadlines[0]
-            if self._held.get(fd) is socket:
+            deadline, _, socket = self._deadlines[0]
+            if socket.fileno() >= 0:
                 if deadline > now:
                     break
-                self._held.pop(fd).close()
+                self._close(epoll, socket.fileno())
             heapq.heappop(self._deadlines)
+
+    def _close(self, epoll: select.epoll, fd: int) -> None:
+        # Closing alone leaves it in the epoll if the fd was duplicated.
+        epoll.unregister(fd)
+        self._held.pop(fd).close()
 
     @protect
     def _end(self, epoll: select.epoll) -> None:
         self._runtime.notify_closing(epoll.fileno())
         self._epoll = None
+        del _lingerers[self._runtime]
         epoll.close()
         held, self._held = self._held, {}
         self._deadlines.clear()
         for socket in held.values():
             socket.close()
 
-    def _drained(self, socket: _socket.socket) -> bool:
-        """Throw away what is there; whether the peer has closed, or is gone."""
-        # On TCP MSG_TRUNC throws away without copying (tcp(7)).
-        flags = _socket.MSG_TRUNC if socket.family != _socket.AF_UNIX else 0
-        taken = 0
-        try:
-            while taken < _TURN:
-                count = socket.recv_into(self._trash, len(self._trash), flags)
-                if count == 0:
-                    return True
-                taken += count
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+
+def discard(socket: _socket.socket) -> bool:
+    """Throw away what has arrived; whether the peer has closed, or is gone."""
+    # On TCP MSG_TRUNC throws away without copying (tcp(7)).
+    flags = _socket.MSG_TRUNC if socket.family != _socket.AF_UNIX else 0
+    taken = 0
+    try:
+        while taken < _TURN:
+            count = socket.recv_into(_trash, len(_trash), flags)
+            if count == 0:
+                return True
+            taken += count
+    except BlockingIOError:
         return False
+    except OSError:
+        return True
+    return False

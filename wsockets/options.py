@@ -44,6 +44,7 @@ __all__ = [
     "given_members",
     "protocol_names",
     "read_members",
+    "secured",
     "spellings",
 ]
 
@@ -122,7 +123,7 @@ def given_members(
         for name, value in source.items():
             if value is None or not isinstance(name, str):
                 continue
-            if (text := _refusal(name, refuse)) is not None:
+            if refuse and (text := _refusal(name, refuse)) is not None:
                 raise SocketError(text, code="option")
             if (member := known.get(name)) is None:
                 continue
@@ -166,10 +167,7 @@ def spellings(cls: type[attrs.AttrsInstance]) -> dict[str, str]:
 
 
 def _refusal(name: str, refuse: Mapping[str, str]) -> str | None:
-    for spelling in (name, _snake(name), _camel(name)):
-        if spelling in refuse:
-            return refuse[spelling]
-    return None
+    return refuse.get(name) or refuse.get(_snake(name)) or refuse.get(_camel(name))
 
 
 @functools.lru_cache(maxsize=512)
@@ -327,7 +325,7 @@ class SocketOptions:
     - `alpnRequired`: fail unless the peer agrees to one of `alpn`.
     - `tolerateTruncation`: take an end without close_notify for a regular one.
 
-    Made by keywords in either spelling; None means the default. Raises
+    Made of a mapping or keywords, in either spelling; None means the default. Raises
     SocketError (code "option") for a value that is not accepted, for `sni` or
     `alpn` with "off" and for `alpnRequired` without `alpn`.
     """
@@ -344,9 +342,11 @@ class SocketOptions:
     alpnRequired: bool = attrs.field(default=False, validator=_a_bool)
     tolerateTruncation: bool = attrs.field(default=False, validator=_a_bool)
 
-    def __init__(self, **members: Unpack[SocketOptionsMembers]) -> None:
+    def __init__(
+        self, options: object = None, /, **members: Unpack[SocketOptionsMembers]
+    ) -> None:
         self.__attrs_init__(
-            **given_members(SocketOptions, None, members, where="SocketOptions()")
+            **given_members(SocketOptions, options, members, where="SocketOptions()")
         )
 
     def __attrs_post_init__(self) -> None:
@@ -360,16 +360,6 @@ class SocketOptions:
                     )
         if self.alpnRequired and not self.alpn:
             raise SocketError("alpnRequired needs names in alpn", code="option")
-
-    def secured(self, alpn: tuple[str, ...], sni: str | None) -> SocketOptions:
-        """The same for a socket that went over to TLS; `sni` None: as before."""
-        changes: dict[str, Any] = {
-            "secureTransport": "on",
-            "alpn": alpn,
-            "alpnRequired": self.alpnRequired and bool(alpn),
-            "sni": sni or self.sni,
-        }
-        return attrs.evolve(self, **changes)
 
     @property
     def secure_transport(self) -> SecureTransportKind:
@@ -410,3 +400,16 @@ class SocketOptions:
     def tolerate_truncation(self) -> bool:
         """`tolerateTruncation`."""
         return self.tolerateTruncation
+
+
+def secured(
+    options: SocketOptions, alpn: tuple[str, ...], sni: str | None
+) -> SocketOptions:
+    """`options` for a socket that went over to TLS; `sni` None: as before."""
+    changes: dict[str, Any] = {
+        "secureTransport": "on",
+        "alpn": alpn,
+        "alpnRequired": options.alpnRequired and bool(alpn),
+        "sni": sni or options.sni,
+    }
+    return SocketOptions(attrs.asdict(options, recurse=False) | changes)

@@ -34,9 +34,10 @@ through the socket's gate, which is closed before the fd is.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
 
@@ -45,7 +46,7 @@ from .connection import Connection, PlainConnection, TlsConnection
 from .errors import SocketError, as_exception
 from .handshake import Handshake, Security
 from .linger import linger
-from .options import SecureTransportKind, SocketOptions
+from .options import SecureTransportKind, SocketOptions, secured
 from .promise import Promise
 from .runtime import Line, Runtime, Scope, protect
 from .runtime.gate import Gate
@@ -62,9 +63,7 @@ if TYPE_CHECKING:
 
     from .tls import TlsInfo
 
-__all__ = ["Opener", "Socket", "SocketInfo"]
-
-Opener: TypeAlias = "Callable[[], Awaitable[_socket.socket]]"
+__all__ = ["Opening", "Socket", "SocketInfo"]
 
 
 @attrs.frozen
@@ -89,6 +88,15 @@ class SocketInfo:
     def local_address(self) -> str | None:
         """`localAddress`."""
         return self.localAddress
+
+
+@attrs.frozen
+class Opening:
+    """How a socket gets its connection, and how long that may take."""
+
+    opener: Callable[[], Awaitable[_socket.socket]]
+    seconds: float
+    target: object  # for the message, should it take longer
 
 
 class _State(enum.Enum):
@@ -185,7 +193,7 @@ class Socket:
         self._upgraded = False
         self._read_to_end = False
         self._connection = None
-        self._scope = runtime.scope()
+        self._scope = None
         self._gate = gate = Gate(runtime)
         self._readable = DirectReadable(runtime, gate, self)
         self._writable = DirectWritable(runtime, gate, self, options.highWaterMark)
@@ -280,14 +288,17 @@ class Socket:
         self._upgraded = True
         secure = Socket._make(
             self._runtime,
-            self._options.secured(handshake.alpn, upgrade.sni),
+            secured(self._options, handshake.alpn, upgrade.sni),
             security,
             self._nursery,
         )
         self._readable.stream._close()
         flushed = self._writable.hand_over()
         self._closed._fulfil(None)
-        if not secure._start(lambda: self._hand_over(flushed), handshake):
+        opening = Opening(
+            lambda: self._hand_over(flushed, secure), math.inf, "the peer"
+        )
+        if not secure._start(opening, handshake):
             self._upgraded_away(SocketError("the upgrade was given up", code="closed"))
         return secure
 
@@ -326,60 +337,71 @@ class Socket:
 
     # -- opening
 
-    def _start(self, opener: Opener, handshake: Handshake | None) -> bool:
-        """Have the connection made: `opener` gives a connected socket.
+    def _start(self, opening: Opening, handshake: Handshake | None) -> bool:
+        """Have the connection made.
 
-        False where it will not be called: the socket's signal was aborted.
+        False where the opener will not be called: the signal was aborted.
         """
         if self._state is not _State.CONNECTING:
             return False
-        self._runtime.spawn(self._establish, opener, handshake, name="wsockets connect")
+        scope = self._scope = self._runtime.scope(opening.seconds)
+        self._runtime.spawn(
+            self._establish, scope, opening, handshake, name="wsockets connect"
+        )
         return True
 
-    async def _establish(self, opener: Opener, handshake: Handshake | None) -> None:
-        assert self._scope is not None
+    async def _establish(
+        self, scope: Scope, opening: Opening, handshake: Handshake | None
+    ) -> None:
+        shaking = False
         try:
-            with self._scope:
-                sock = await opener()
-                alpn = None
-                connection: Connection
+            with scope:
+                sock = await opening.opener()
                 if handshake is None:
-                    connection = PlainConnection(sock)
+                    self._open(PlainConnection(sock), None)
                 else:
-                    connection, alpn = await self._shake_hands(sock, handshake)
-                self._open(connection, alpn)
+                    shaking = True
+                    self._runtime.extend(scope, self._options.handshakeTimeout)
+                    self._open(*await self._shake_hands(sock, handshake))
             self._scope = None
-        except Exception as error:
-            if not isinstance(error, SocketError):
-                failure = SocketError(f"could not connect: {error}", code="os")
-                failure.__cause__ = error
-                error = failure
+            if scope.cancelled_caught:
+                self._refused(self._too_late(opening, shaking))
+        except SocketError as error:
             self._refused(error)
+        except Exception as error:
+            failure = SocketError(f"could not connect: {error}", code="os")
+            failure.__cause__ = error
+            self._refused(failure)
+
+    def _too_late(self, opening: Opening, shaking: bool) -> SocketError:
+        if shaking:
+            text = (
+                "the TLS handshake was not complete after "
+                f"{self._options.handshakeTimeout:g} s (handshakeTimeout)"
+            )
+        else:
+            text = (
+                f"no connection to {opening.target} within {opening.seconds:g} s "
+                "(connectTimeout)"
+            )
+        return SocketError(text, code="timeout")
 
     async def _shake_hands(
         self, sock: _socket.socket, handshake: Handshake
     ) -> tuple[TlsConnection, str | None]:
-        runtime = self._runtime
-        seconds = self._options.handshakeTimeout
         try:
             connection = handshake.connection(sock, self._options.tolerateTruncation)
-            gate = Gate(runtime)
+            gate = Gate(self._runtime)
             gate.open(sock.fileno())
-            with runtime.scope(seconds) as scope:
-                while (want := connection.handshake()) is not None:
-                    await gate.wait(want)
-            if scope.cancelled_caught:
-                raise SocketError(
-                    f"the TLS handshake was not complete after {seconds:g} s "
-                    "(handshakeTimeout)",
-                    code="timeout",
-                )
-            return connection, connection.finish_handshake(
+            while (want := connection.handshake()) is not None:
+                await gate.wait(want)
+            alpn = connection.finish_handshake(
                 handshake.alpn, self._options.alpnRequired
             )
         except BaseException:
             sock.close()
             raise
+        return connection, alpn
 
     @protect
     def _open(self, connection: Connection, alpn: str | None) -> None:
@@ -414,10 +436,14 @@ class Socket:
             return "closed"
         return None
 
-    async def _hand_over(self, flushed: Promise[None]) -> _socket.socket:
+    async def _hand_over(
+        self, flushed: Promise[None], secure: Socket
+    ) -> _socket.socket:
         """The connected socket, once it is there and what was written is sent."""
         try:
             await self._opened
+            assert secure._scope is not None
+            self._runtime.extend(secure._scope, self._options.handshakeTimeout)
             await flushed
         except BaseException:
             # Nobody will want the connection any more.
@@ -495,7 +521,12 @@ class Socket:
         if self._read_to_end:
             connection.close()
         else:
-            linger(self._runtime, connection.release(), self._options.closeTimeout)
+            linger(
+                self._runtime,
+                connection.release(),
+                self._options.closeTimeout,
+                sent=self._writable.used or isinstance(connection, TlsConnection),
+            )
         self._closed._fulfil(None)
         self._end(_State.CLOSED)
 

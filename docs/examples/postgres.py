@@ -78,8 +78,8 @@ class Postgres:
             socket = await _secured(socket, tls)
             self = cls(socket)
             await self._log_in(user, password, database or user)
-        except BaseException as error:
-            socket.close(error)
+        except BaseException:
+            socket.close("the login failed")
             raise
         return self
 
@@ -95,7 +95,7 @@ class Postgres:
             return await self._results()
         except BaseException as error:
             if not isinstance(error, PostgresError) or error.fatal:
-                self._socket.close(error)
+                self._socket.close("a query failed")
             raise
 
     async def close(self) -> None:

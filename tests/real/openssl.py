@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import attrs
 import trio
@@ -25,10 +25,12 @@ WITHIN = 20.0  # seconds, for anything that is waited for
 
 @attrs.define(eq=False)
 class Program:
-    """A running program, and all that it has said."""
+    """A running program, and all that it has said so far."""
 
     process: trio.Process
     said: bytearray = attrs.field(factory=bytearray)
+    _news: trio.Event = attrs.field(factory=trio.Event)
+    _silent: bool = False
 
     async def type(self, text: str | bytes) -> None:
         """Give it input; one line at a time is a command or data."""
@@ -36,27 +38,41 @@ class Program:
         data = text.encode() if isinstance(text, str) else text
         await self.process.stdin.send_all(data)
 
+    async def until(self, condition: Callable[[bytearray], object]) -> None:
+        """Wait until what it has said is such that `condition(said)`."""
+        with trio.fail_after(WITHIN):
+            while not condition(self.said):
+                assert not self._silent, f"it has ended and said: {self.said!r}"
+                await self._news.wait()
+
     async def says(self, pattern: str) -> re.Match[bytes]:
         """Wait until what it has said contains the regular expression."""
-        with trio.fail_after(WITHIN):
-            while (found := re.search(pattern.encode(), self.said)) is None:
-                assert await self.hear(), f"it ended without {pattern!r}: {self.said!r}"
+        expression = re.compile(pattern.encode())
+        await self.until(expression.search)
+        found = expression.search(self.said)
+        assert found is not None
         return found
-
-    async def hear(self) -> bool:
-        """Take in what it says next; False when it has ended."""
-        assert self.process.stdout is not None
-        chunk = await self.process.stdout.receive_some(65536)
-        self.said += chunk
-        return bool(chunk)
 
     async def ends(self) -> str:
         """Wait until it has ended; everything that it said."""
         with trio.fail_after(WITHIN):
-            while await self.hear():
-                pass
+            while not self._silent:
+                await self._news.wait()
             await self.process.wait()
         return self.said.decode(errors="replace")
+
+    async def listen(self) -> None:
+        """Take in what it says: it is never kept from going on."""
+        assert self.process.stdout is not None
+        async for chunk in self.process.stdout:
+            self.said += chunk
+            self._tell()
+        self._silent = True
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
 
 
 @contextlib.asynccontextmanager
@@ -71,9 +87,11 @@ async def _running(*arguments: str) -> AsyncIterator[Program]:
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    async with process.stdin, process.stdout:
+    async with process.stdin, process.stdout, trio.open_nursery() as nursery:
+        running = Program(process)
+        nursery.start_soon(running.listen)
         try:
-            yield Program(process)
+            yield running
         finally:
             process.kill()
             with trio.CancelScope(shield=True):

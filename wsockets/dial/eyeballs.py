@@ -42,14 +42,14 @@ async def race(
     """
     try:
         contest = _Contest(runtime, host, port, addresses, policy)
-    except OSError as error:  # EMFILE, of the selector
+        try:
+            while True:
+                if winner := contest.start_due() or await contest.wait():
+                    return winner
+        finally:
+            contest.close()
+    except OSError as error:  # of the selector: too many fds, too many watches
         raise connect_failure(at(host, port), error).error from error
-    try:
-        while True:
-            if winner := contest.start_due() or await contest.wait():
-                return winner
-    finally:
-        contest.close()
 
 
 class _Contest:

@@ -91,6 +91,9 @@ class Runtime(Protocol):
     def scope(self, seconds: float | None = None, *, shield: bool = False) -> Scope:
         """A block to be given up after `seconds` (None or inf: never by itself)."""
 
+    def extend(self, scope: Scope, seconds: float) -> None:
+        """Let `scope` be given up `seconds` from now instead."""
+
     def time(self) -> float:
         """The loop's clock, in seconds; what `scope` counts by."""
 

@@ -8,7 +8,7 @@ import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 from trio.lowlevel import (
@@ -20,6 +20,9 @@ from trio.lowlevel import (
     reschedule,
     wait_task_rescheduled,
 )
+
+if TYPE_CHECKING:
+    from . import Scope
 
 __all__ = ["TrioRuntime", "current", "protect"]
 
@@ -93,6 +96,10 @@ class TrioRuntime:
     ) -> trio.CancelScope:
         deadline = math.inf if seconds is None else trio.current_time() + seconds
         return trio.CancelScope(deadline=deadline, shield=shield)
+
+    def extend(self, scope: Scope, seconds: float) -> None:
+        assert isinstance(scope, trio.CancelScope)
+        scope.deadline = trio.current_time() + seconds
 
     def time(self) -> float:
         return trio.current_time()

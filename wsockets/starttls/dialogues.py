@@ -185,7 +185,9 @@ def _mysql_greeting(payload: bytes) -> None:
     https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets_protocol_handshake_v10.html
     """
     if payload[:1] == b"\xff":
-        raise Refused(f"error {payload[1:3][::-1].hex()}: {readable(payload[3:])}")
+        raise Refused(
+            f"error {int.from_bytes(payload[1:3], 'little')}: {readable(payload[3:])}"
+        )
     version, _, rest = payload[1:].partition(b"\0")
     if payload[:1] != b"\x0a" or len(rest) < 15:
         raise Unexpected(f"{readable(payload, 40)!r}, not a handshake of version 10")

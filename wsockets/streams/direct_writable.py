@@ -42,6 +42,7 @@ class DirectWritable:
         "_queue",
         "_queued",
         "_runtime",
+        "_used",
         "_written",
         "stream",
     )
@@ -56,6 +57,7 @@ class DirectWritable:
         self._channel: Channel | None = None
         self._queue: list[tuple[memoryview, Promise[None]]] = []
         self._queued = 0
+        self._used = False
         self._flusher = False
         self._idle: Line | None = None
         self._ending = Ending.NOT
@@ -76,9 +78,9 @@ class DirectWritable:
         return self._high_water_mark - self._queued
 
     @property
-    def empty(self) -> bool:
-        """Whether everything written so far has been handed on."""
-        return not self._queue
+    def used(self) -> bool:
+        """Whether anything may have been sent."""
+        return self._used
 
     # -- the stream's calls
 
@@ -89,6 +91,7 @@ class DirectWritable:
                 chunk = as_bytes(chunk)
             except TypeError as error:
                 return rejected(self._runtime, error.with_traceback(None))
+        self._used = True
         channel = self._channel
         done = 0
         if channel is not None and not self._queue:

@@ -14,11 +14,16 @@ __all__ = ["SELECT", "encode", "negotiated"]
 
 
 def encode(protocols: Sequence[str]) -> tuple[bytes, ...]:
-    """The names as they travel: UTF-8, 1 to 255 bytes each (RFC 7301, section 3.1).
+    """The names as they travel: in UTF-8, 1 to 255 bytes each (RFC 7301, section 3.1).
 
     Raises SocketError (code "option"), so that OpenSSL is never given any other.
     """
-    names = tuple(name.encode() for name in protocols)
+    try:
+        names = tuple(name.encode() for name in protocols)
+    except UnicodeEncodeError as error:
+        raise SocketError(
+            "a protocol of alpn has no form in UTF-8", code="option"
+        ) from error
     for name in names:
         if not 1 <= len(name) <= 255:
             raise SocketError(

@@ -22,9 +22,6 @@ class RecentlyUsed(Generic[V]):
         self._lock = threading.Lock()
         self._values: OrderedDict[Hashable, V] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._values)
-
     def get(self, key: Hashable, make: Callable[[], V]) -> V:
         """The value of `key`, made if there is none; what `make` raises is not kept.
 
@@ -41,8 +38,3 @@ class RecentlyUsed(Generic[V]):
             while len(self._values) > self._limit:
                 self._values.popitem(last=False)
             return value
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._values.clear()

@@ -52,7 +52,7 @@ def context_for(
     (code "option") for material that cannot be used.
     """
     slot = (role, optional)
-    known = options.contexts.get(slot)
+    known = options._contexts.get(slot)
     missing: SocketError | None = None
     try:
         version = _version(options, role)
@@ -70,7 +70,7 @@ def context_for(
         _log.error("the certificate or key was not replaced: %s", error)
         context = known[1]
     # Where that failed, it is tried again when the files have changed again.
-    options.contexts[slot] = (version, context)
+    options._contexts[slot] = (version, context)
     return context
 
 

@@ -61,9 +61,7 @@ class Handshake:
 
     @property
     def verifies(self) -> bool:
-        """Whether the peer's certificate has to be good."""
-        if self.role == "server":
-            return self.options.ca is not None
+        """Whether a server's certificate has to be good."""
         return self.options.verify != "none"
 
 

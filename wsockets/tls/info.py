@@ -50,7 +50,7 @@ def tls_info(connection: SSL.Connection) -> TlsInfo:
         protocol=connection.get_protocol_version_name(),
         cipher=connection.get_cipher_name() or "",
         cipher_bits=connection.get_cipher_bits() or 0,
-        alpn=connection.get_alpn_proto_negotiated().decode() or None,
+        alpn=connection.get_alpn_proto_negotiated().decode(errors="replace") or None,
         server_name=server_name,
         resumed=handshake.resumed,
         certificates=certificates,

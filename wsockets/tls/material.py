@@ -93,7 +93,7 @@ def _read(member: str, source: str | bytes | os.PathLike[str]) -> bytes:
     if isinstance(source, bytes):
         return source
     if isinstance(source, str):
-        return source.encode()
+        return source.encode(errors="surrogatepass")
     try:
         with open(source, "rb") as file:
             return file.read()
@@ -217,7 +217,9 @@ def _decode_key(where: str, data: bytes, password: Password | None) -> PrivateKe
                     f"{where} is encrypted, and there is no password", code="option"
                 ) from None
             key = load(data, _ask(password))
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except SocketError:
+        raise  # it is a TypeError
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         why = "the password may be wrong" if password is not None else "it is malformed"
         raise SocketError(
             f"{where} holds no readable private key: {why}", code="option"
@@ -245,4 +247,6 @@ def _ask(password: Password) -> bytes:
                 f"{type(password).__name__}, not a str or bytes",
                 code="option",
             )
-    return password.encode() if isinstance(password, str) else password
+    if isinstance(password, str):
+        return password.encode(errors="surrogatepass")
+    return password

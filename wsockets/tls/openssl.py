@@ -167,14 +167,11 @@ def presented_chain(ssl: Any, *, server: bool) -> tuple[bytes, ...]:
 def chain_of(store_context: Any) -> tuple[bytes, ...]:
     """The chain built so far in an X509_STORE_CTX, as DER, leaf first."""
     stack = lib.X509_STORE_CTX_get1_chain(store_context)
-    if stack != ffi.NULL:
-        chain = _stack(stack)
-        for index in range(lib.sk_X509_num(stack)):
-            lib.X509_free(lib.sk_X509_value(stack, index))
-        lib.sk_X509_free(stack)
-        if chain:
-            return chain
-    return (der(lib.X509_STORE_CTX_get0_cert(store_context)),)
+    chain = _stack(stack)
+    for index in range(len(chain)):
+        lib.X509_free(lib.sk_X509_value(stack, index))
+    lib.sk_X509_free(stack)
+    return chain
 
 
 def current_der(store_context: Any) -> bytes:

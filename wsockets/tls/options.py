@@ -192,17 +192,17 @@ class _Keeper:
     Not an attrs attribute, for it is no member: neither compared nor copied.
     """
 
-    __slots__ = ("_contexts",)
-    _contexts: dict[object, tuple[object, SSL.Context]]
+    __slots__ = ("_memo",)
+    _memo: dict[object, tuple[object, SSL.Context]]
 
     @property
-    def contexts(self) -> dict[object, tuple[object, SSL.Context]]:
+    def _contexts(self) -> dict[object, tuple[object, SSL.Context]]:
         """By kind, with the version of the files that each was made of."""
         try:
-            return self._contexts
+            return self._memo
         except AttributeError:
-            object.__setattr__(self, "_contexts", {})
-            return self._contexts
+            object.__setattr__(self, "_memo", {})
+            return self._memo
 
 
 @attrs.frozen(repr=False)
@@ -216,7 +216,7 @@ class TlsOptions(_Keeper):
       (SSL_CERT_FILE and SSL_CERT_DIR are honoured, certifi is the last resort).
       Each is trusted as it is, a self-signed or intermediate one too. On a server
       it is for the clients' certificates, which are asked for only where it is
-      given.
+      given, and whose chain is checked; there is no name to compare.
     - `cert`: our certificate, leaf first, as one PEM with several or a list.
     - `key`: its key; may be left out if the PEM of `cert` has it. `password`, or a
       function that returns it, is for an encrypted one; nobody is ever prompted.

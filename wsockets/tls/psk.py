@@ -10,9 +10,9 @@ no to: the answer was final.
   SHA-384 only.
 - A server is offered tickets as identities too. They are longer than any identity
   of ours, and left to OpenSSL.
-- A client must not learn which identities exist. Where nothing but the key
-  counts, an unknown identity is given a random key and fails like a wrong one.
-  Who also has a certificate falls back on it in TLS 1.3, as anyone can see.
+- A client must not learn which identities exist: an unknown one is given a random
+  key and fails like a wrong one. Only in TLS 1.3, a server that has a certificate
+  as well falls back on that, as anyone can see.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _server_13(ssl: Any, identity: Any, length: int, session: Any) -> int:
         return 1
     found = _find(handshake, bytes(ffi.buffer(identity, length)))
     if found is None:
-        if not handshake.options.psk_only:
+        if handshake.options.cert is not None:
             return 1
         used = secrets.token_bytes(32)
     else:

@@ -1,0 +1,1 @@
+"""The library against peers that fail, lie or attack."""
