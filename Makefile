@@ -45,6 +45,7 @@ test-all: $(VENV)/.dev debian ## the tests on every other Python found (3.11 to 
 	tools/others.sh $(BIN)/python $(WORKERS)
 
 bench: $(VENV)/.dev ## measure beside trio, asyncio, uvloop and node
+	$(BIN)/python -m bench setup
 	$(BIN)/python -m bench
 
 debian: ## the Debian packages of the tests' peers, those missing

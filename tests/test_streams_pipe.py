@@ -492,6 +492,22 @@ async def test_a_destination_that_is_closed_before_is_the_same(secure: Secure) -
         assert await it.readable.getReader().read() == (None, True)
 
 
+async def test_the_end_of_the_destination_is_noticed_while_it_still_sends() -> None:
+    """ "Closing must be propagated backward": when close is queued or in flight."""
+    async with ends(highWaterMark=BIG) as it:
+        done = it.pipe(preventCancel=True)
+        count = await send_all(it)
+        it.sink.close()
+        await settle()
+        assert not done._is_pending()
+        assert isinstance(await reason_of(done), TypeError)
+        assert not it.readable.locked
+        await it.a.send(b"too late")
+        result = await it.readable.getReader().read()
+        assert result == (b"too late", False)
+        assert len(await it.b.receive_to_end()) == count
+
+
 async def test_no_chunk_is_lost_when_a_slow_destination_is_closed() -> None:
     data = random.Random(4).randbytes(16 << 20)
     async with ends() as it:

@@ -56,10 +56,11 @@ async def test_a_write_arrives_and_resolves(secure: Secure) -> None:
     [
         ("grüß", "grüß".encode()),
         (bytearray(b"ab"), b"ab"),
-        (memoryview(b"abcd")[::1], b"abcd"),
+        (memoryview(b"abcd"), b"abcd"),
+        (memoryview(b"abcd")[::2], b"ac"),
         (array.array("H", [1, 2]), array.array("H", [1, 2]).tobytes()),
     ],
-    ids=["str", "bytearray", "memoryview", "array"],
+    ids=["str", "bytearray", "memoryview", "gaps", "array"],
 )
 async def test_chunks_count_by_their_bytes(chunk: object, expected: bytes) -> None:
     async with connected() as (socket, peer):
@@ -77,19 +78,16 @@ async def test_an_empty_chunk_sends_nothing(secure: Secure) -> None:
 
 
 @pytest.mark.parametrize(
-    "chunk", [None, 1, ["a"], memoryview(b"abcd")[::2], "\ud800", object()], ids=repr
+    "chunk",
+    [None, 1, ["a"], "\ud800", object()],
+    ids=["None", "int", "list", "surrogate", "object"],
 )
 async def test_anything_else_rejects_and_loses_nothing(chunk: object) -> None:
     async with connected() as (socket, peer):
         writer = socket.writable.getWriter()
         writer.write(b"before ")
-        refused = writer.write(chunk)
-        if isinstance(chunk, memoryview):
-            await refused  # its bytes can be copied although they have gaps
-            assert await peer.receive_exactly(9) == b"before ac"
-            return
         with pytest.raises(TypeError):
-            await refused
+            await writer.write(chunk)
         await writer.write(b"after")
         assert await peer.receive_exactly(12) == b"before after"
 

@@ -2,17 +2,18 @@
 
 A script is given the connection as a blocking socket. It is plain sequential
 code, and what it asserts is part of the test: the first failure of a script is
-raised when the block that serves it ends.
+raised when the block that serves it ends, which waits for all scripts.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable
 
 import attrs
 import trio
@@ -22,11 +23,12 @@ from tests import certificates
 __all__ = [
     "WITHIN",
     "Script",
+    "accepting",
     "exactly",
-    "happens",
+    "happened",
+    "line",
     "reset",
     "scripted",
-    "secured",
     "to_the_end",
 ]
 
@@ -43,52 +45,104 @@ class _Server:
     threads: list[threading.Thread] = attrs.field(factory=list)
     connections: list[socket.socket] = attrs.field(factory=list)
     failures: list[BaseException] = attrs.field(factory=list)
-    ending: bool = False
 
     def accept(self) -> None:
-        while True:
-            try:
+        with contextlib.suppress(OSError):  # the listener was shut down
+            while True:
                 sock, _ = self.listener.accept()
-            except OSError:
-                return  # it was shut down
-            sock.settimeout(WITHIN)
-            thread = threading.Thread(target=self.follow, args=(sock,), name="script")
-            self.connections.append(sock)
-            self.threads.append(thread)
-            thread.start()
+                sock.settimeout(WITHIN)
+                thread = threading.Thread(target=self.follow, args=(sock,))
+                self.connections.append(sock)
+                self.threads.append(thread)
+                thread.start()
 
     def follow(self, sock: socket.socket) -> None:
         with sock:
             try:
                 self.script(sock)
             except BaseException as error:
-                if not self.ending:
-                    self.failures.append(error)
+                self.failures.append(error)
+
+    def join(self) -> None:
+        for thread in self.threads:
+            thread.join()
+
+    def cut(self) -> None:
+        for sock in self.connections:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
 
-@contextmanager
-def scripted(script: Script) -> Iterator[str]:
-    """`script` for each connection to the "127.0.0.1:port" that this gives.
+@contextlib.asynccontextmanager
+async def scripted(script: Script) -> AsyncIterator[str]:
+    """`script` for each connection to the "127.0.0.1:port" that the block is given.
 
-    At the end what is still open is shut down, so that no script waits on.
+    It has to end by itself, at the latest when its connection is closed; if the
+    block fails its connections are cut.
     """
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         server = _Server(script, listener)
-        acceptor = threading.Thread(target=server.accept, name="acceptor")
+        acceptor = threading.Thread(target=server.accept)
         acceptor.start()
         try:
             yield f"127.0.0.1:{listener.getsockname()[1]}"
-            # The scripts have their say before they are cut off.
+        except BaseException:
+            server.cut()
+            raise
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             acceptor.join()
-            for thread in server.threads:
-                thread.join(WITHIN)
-            server.ending = True
-            for sock in server.connections:
-                if sock.fileno() >= 0:
-                    sock.shutdown(socket.SHUT_RDWR)
-            for thread in server.threads:
-                thread.join()
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(server.join)
     if server.failures:
         raise server.failures[0]
+
+
+async def happened(event: threading.Event) -> None:
+    """Wait for what a script tells."""
+    assert await trio.to_thread.run_sync(event.wait, WITHIN), "it did not happen"
+
+
+# -- what scripts do
+
+
+def exactly(sock: socket.socket, count: int) -> bytes:
+    """The next `count` bytes."""
+    data = bytearray()
+    while len(data) < count:
+        chunk = sock.recv(count - len(data))
+        assert chunk, f"the end after {bytes(data)!r}, of {count} bytes"
+        data += chunk
+    return bytes(data)
+
+
+def line(sock: socket.socket) -> bytes:
+    """The next line."""
+    found = b""
+    while not found.endswith(b"\n"):
+        found += exactly(sock, 1)
+    return found
+
+
+def to_the_end(sock: socket.socket) -> bytes:
+    """All that comes before the end, which may be a reset."""
+    data = bytearray()
+    with contextlib.suppress(ConnectionResetError):
+        while chunk := sock.recv(65536):
+            data += chunk
+    return bytes(data)
+
+
+def reset(sock: socket.socket) -> None:
+    """Close with RST."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+@functools.cache
+def accepting() -> ssl.SSLContext:
+    """Python's own TLS, server side, with a certificate for loopback."""
+    files = certificates.server().files()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.cert, files.key)
+    return context

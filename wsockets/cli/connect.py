@@ -91,6 +91,11 @@ _EPILOG: Final = "\b\nExit codes:\n" + "\n".join(
     metavar="SECONDS",
     help="To connect; again for the STARTTLS dialogue, and for the handshake.",
 )
+@click.option(
+    "--tolerate-truncation",
+    is_flag=True,
+    help="Accept an end without close_notify, as some servers have it.",
+)
 @click.option("--info", is_flag=True, help="Tell about the connection, and leave it.")
 @click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
 @click.option("--crlf", is_flag=True, help="Send CRLF for every LF of the input.")
@@ -136,6 +141,7 @@ def _settings(given: dict[str, Any]) -> Settings:
         "sni": given["sni"],
         "connectTimeout": given["timeout"],
         "handshakeTimeout": given["timeout"],
+        "tolerateTruncation": given["tolerate_truncation"],
     }
     tls = {
         "ca": given["ca"],

@@ -8,7 +8,7 @@ __all__ = ["as_bytes"]
 def as_bytes(chunk: object) -> bytes:
     """The bytes of a chunk, copied: the caller may change its buffer at once.
 
-    A str is encoded as UTF-8; any object with a contiguous buffer (bytearray,
+    A str is encoded as UTF-8; any object with a buffer (bytearray,
     memoryview, array, …) counts by its bytes. TypeError for anything else.
     """
     if isinstance(chunk, str):

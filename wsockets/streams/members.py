@@ -19,6 +19,8 @@ def read_flags(
     TypeError for an unknown keyword, a member given twice, or a value that is
     not a bool; a value of None counts as not given.
     """
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f"options are a mapping or None, not {options!r}")
     spellings = {name: name for name in names}
     spellings |= {_snake(name): name for name in names}
     for keyword in members:

@@ -10,7 +10,7 @@ destination's end.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
 from ..errors import as_exception
 from ..promise import Promise, rejected
@@ -22,7 +22,9 @@ from .writable import WritableState, WritableStream, WritableStreamDefaultWriter
 if TYPE_CHECKING:
     from ..abort import AbortSignal
 
-__all__ = ["pipe_to"]
+__all__ = ["pipe_to", "start_pipe"]
+
+Action: TypeAlias = "Callable[[], Promise[None]]"
 
 _FLAGS = ("preventClose", "preventAbort", "preventCancel")
 
@@ -35,23 +37,34 @@ def pipe_to(
     members: Mapping[str, object],
 ) -> Promise[None]:
     """Start a pipe; the promise settles when it has ended and let go."""
-    runtime = source._runtime
     try:
-        flags = read_flags("pipeTo", _FLAGS, options, members)
-        if options is not None and options.get("signal") is not None:
-            if signal is not None:
-                raise TypeError("pipeTo() got the member 'signal' twice")
-            signal = options["signal"]  # type: ignore[assignment]
-        if signal is not None and not hasattr(signal, "aborted"):
-            raise TypeError(f"signal must be an AbortSignal, not {signal!r}")
-        if not isinstance(destination, WritableStream):
-            raise TypeError(f"pipeTo() needs a WritableStream, not {destination!r}")
-        if source.locked or destination.locked:
-            raise TypeError("pipeTo() needs two streams that are not locked")
+        return start_pipe("pipeTo", source, destination, options, signal, members)
     except TypeError as error:
-        return rejected(runtime, error.with_traceback(None))
+        return rejected(source._runtime, error.with_traceback(None))
+
+
+def start_pipe(
+    where: str,
+    source: ReadableStream,
+    destination: WritableStream,
+    options: Mapping[str, object] | None,
+    signal: AbortSignal | None,
+    members: Mapping[str, object],
+) -> Promise[None]:
+    """The same, but TypeError at the call for what is not acceptable."""
+    flags = read_flags(where, _FLAGS, options, members)
+    if options is not None and options.get("signal") is not None:
+        if signal is not None:
+            raise TypeError(f"{where}() got the member 'signal' twice")
+        signal = options["signal"]  # type: ignore[assignment]
+    if signal is not None and not hasattr(signal, "aborted"):
+        raise TypeError(f"signal must be an AbortSignal, not {signal!r}")
+    if not isinstance(destination, WritableStream):
+        raise TypeError(f"{where}() needs a WritableStream, not {destination!r}")
+    if source.locked or destination.locked:
+        raise TypeError(f"{where}() needs two streams that are not locked")
     pipe = _Pipe(source, destination, signal, flags)
-    runtime.spawn(pipe.run, name="wsockets pipe")
+    source._runtime.spawn(pipe.run, name="wsockets pipe")
     return pipe.done
 
 
@@ -87,16 +100,17 @@ class _Pipe:
         self.done: Promise[None] = Promise(source._runtime)
 
     async def run(self) -> None:
-        signal = self._signal
+        signal, destination = self._signal, self._destination
         if signal is not None:
             signal.addEventListener("abort", self._stop)
-        self._writer.closed._when_settled(self._scope.cancel)
+        destination._when_leaving = self._scope.cancel
         try:
             with self._scope:
                 if signal is None or not signal.aborted:
                     await self._move()
             error = await self._shut_down()
         finally:
+            destination._when_leaving = None
             if signal is not None:
                 signal.removeEventListener("abort", self._stop)
             self._reader.releaseLock()
@@ -113,8 +127,10 @@ class _Pipe:
         """Until either stream ends."""
         reader, writer = self._reader, self._writer
         try:
-            while self._destination._state is WritableState.WRITABLE:
+            while True:
                 await writer.ready
+                if self._destination._state is not WritableState.WRITABLE:
+                    return
                 value, done = await reader.read()
                 if done:
                     return
@@ -125,50 +141,51 @@ class _Pipe:
             return
 
     async def _shut_down(self) -> BaseException | None:
-        """End the other side as the flags say; the error that `done` gets."""
+        """End what is to be ended; the error that `done` gets, if any."""
+        actions, error = self._decide()
+        if self._destination._state is WritableState.WRITABLE:
+            # Every chunk that was read is written first: an empty one comes last.
+            await _outcome(self._destination._controller.write(b""))
+        failures = [await _outcome(promise) for promise in [act() for act in actions]]
+        return next((failure for failure in failures if failure is not None), error)
+
+    def _decide(self) -> tuple[list[Action], BaseException | None]:
+        """What to do, and with which error to end, by the first rule that applies."""
         source, destination = self._source, self._destination
-        flags = self._flags
+        abort, cancel = self._abort, self._cancel
         if self._signal is not None and self._signal.aborted:
             reason = self._signal.reason
-            error = as_exception(reason)
-            actions: list[Callable[[], Promise[None]]] = []
-            if not flags["preventAbort"]:
-                actions.append(lambda: destination._abort(reason))
-            if not flags["preventCancel"]:
-                actions.append(lambda: source._cancel(reason))
-            failed = None
-            for action in actions:
-                failed = await _attempt(action) or failed
-            return failed or error
-        if source._state is ReadableState.ERRORED:
-            error = source._error or TypeError("the source failed")
-            if not flags["preventAbort"]:
-                return await _attempt(lambda: destination._abort(error)) or error
-            return error
+            actions = abort(reason) if destination._error is None else []
+            if source._state is ReadableState.READABLE:
+                actions += cancel(reason)
+            return actions, as_exception(reason)
+        if source._error is not None:
+            return abort(source._error), source._error
         if destination._error is not None:
-            error = destination._error
-            if not flags["preventCancel"]:
-                return await _attempt(lambda: source._cancel(error)) or error
-            return error
+            return cancel(destination._error), destination._error
         if source._state is ReadableState.CLOSED:
-            if flags["preventClose"]:
-                return await _attempt(lambda: self._written())
-            if destination._state is not WritableState.WRITABLE:
-                return None
-            return await _attempt(destination._close)
+            if self._flags["preventClose"] or (
+                destination._state is not WritableState.WRITABLE
+            ):
+                return [], None
+            return [destination._close], None
         error = TypeError("the destination was closed before the source had ended")
-        if not flags["preventCancel"]:
-            return await _attempt(lambda: source._cancel(error)) or error
-        return error
+        return cancel(error), error
 
-    def _written(self) -> Promise[None]:
-        """Everything written so far: an empty chunk goes behind it."""
-        return self._destination._controller.write(b"")
+    def _abort(self, reason: object) -> list[Action]:
+        if self._flags["preventAbort"]:
+            return []
+        return [lambda: self._destination._abort(reason)]
+
+    def _cancel(self, reason: object) -> list[Action]:
+        if self._flags["preventCancel"]:
+            return []
+        return [lambda: self._source._cancel(reason)]
 
 
-async def _attempt(action: Callable[[], Promise[None]]) -> BaseException | None:
+async def _outcome(promise: Promise[None]) -> BaseException | None:
     try:
-        await action()
+        await promise
     except Exception as error:
         return error
     return None

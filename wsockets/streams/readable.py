@@ -149,6 +149,8 @@ class ReadableStream:
         TypeError if the stream is locked already.
         """
         if options is not None:
+            if not isinstance(options, Mapping):
+                raise TypeError(f"options are a mapping or None, not {options!r}")
             wanted = options.get("mode")
             if mode is not None and wanted is not None:
                 raise TypeError("getReader() got the member 'mode' twice")
@@ -210,12 +212,10 @@ class ReadableStream:
 
         https://streams.spec.whatwg.org/#rs-pipe-through
         """
-        pair = transform if isinstance(transform, Mapping) else vars_of(transform)
-        destination: WritableStream = pair["writable"]
-        if self.locked or destination.locked:
-            raise TypeError("pipeThrough() needs two streams that are not locked")
-        self.pipeTo(destination, options, signal=signal, **members)
-        result: ReadableStream = pair["readable"]
+        from .pipe import start_pipe
+
+        destination, result = _two_ends(transform)
+        start_pipe("pipeThrough", self, destination, options, signal, members)
         return result
 
     get_reader = getReader
@@ -261,9 +261,21 @@ class ReadableStream:
             closed._reject(self._error)
 
 
-def vars_of(transform: object) -> dict[str, Any]:
-    """The two ends of a transform, which may be any object that has them."""
-    return {name: getattr(transform, name) for name in ("readable", "writable")}
+def _two_ends(transform: Any) -> tuple[WritableStream, ReadableStream]:
+    """The ends of a transform: a mapping, or any object that has them."""
+    try:
+        if isinstance(transform, Mapping):
+            writable, readable = transform["writable"], transform["readable"]
+        else:
+            writable, readable = transform.writable, transform.readable
+    except (KeyError, AttributeError):
+        readable = None
+    if not isinstance(readable, ReadableStream):
+        raise TypeError(
+            "pipeThrough() needs an object with a readable and a writable, not "
+            f"{transform!r}"
+        )
+    return writable, readable
 
 
 class _Reader:
@@ -367,9 +379,11 @@ class ReadableStreamBYOBReader(_Reader):
         if stream is None:
             return rejected(self._runtime, _released())
         minimum = min
-        if options is not None and minimum is None:
-            minimum = options.get("min")  # type: ignore[assignment]
         try:
+            if options is not None:
+                if not isinstance(options, Mapping):
+                    raise TypeError(f"options are a mapping or None, not {options!r}")
+                minimum = options.get("min", minimum)  # type: ignore[assignment]
             target = _writable_bytes(view)
             minimum = _minimum(minimum, len(target))
         except TypeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Any, Protocol, final
 
 from ..errors import as_exception
@@ -69,6 +70,7 @@ class WritableStream:
         "_error",
         "_runtime",
         "_state",
+        "_when_leaving",
         "_writer",
     )
 
@@ -76,6 +78,8 @@ class WritableStream:
     _error: BaseException | None
     _runtime: Runtime
     _state: WritableState
+    # A pipe's: called when the stream takes no more.
+    _when_leaving: Callable[[], None] | None
     _writer: WritableStreamDefaultWriter | None
 
     def __init__(self) -> None:
@@ -87,6 +91,7 @@ class WritableStream:
         stream._runtime = runtime
         stream._controller = controller
         stream._writer = None
+        stream._when_leaving = None
         stream._state = WritableState.WRITABLE
         stream._error = None
         return stream
@@ -149,6 +154,8 @@ class WritableStream:
         if self._state is WritableState.WRITABLE:
             self._state = WritableState.CLOSING
             self._relieved()
+            if self._when_leaving is not None:
+                self._when_leaving()
 
     @protect
     def _relieved(self) -> None:
@@ -171,6 +178,8 @@ class WritableStream:
         writer = self._writer
         if writer is not None and writer._ready is not None:
             writer._ready._reject(error)
+        if self._when_leaving is not None:
+            self._when_leaving()
 
     @protect
     def _fail(self, error: BaseException) -> None:
