@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import collections
 import pstats
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Literal
 
 import attrs
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from bench.plan import Client, Measure
 from bench.run import BenchError, Site, run
+
+# Frames by which py-spy's stacks are told apart.
+JOB = "bench/clients/job.py"
+WAITING = ("EpollIOManager.get_events", "EpollSelector.select")
 
 Profiler = Literal["cprofile", "py-spy", "py-spy-native"]
 
@@ -46,12 +50,14 @@ def profile(
         if profiler == "cprofile":
             command = [sys.executable, "-m", "cProfile", "-o", str(out), *program[1:]]
         else:
-            if subprocess.run(["py-spy", "--version"], check=False).returncode:
+            beside = Path(sys.executable).with_name("py-spy")
+            if not beside.exists():
                 raise BenchError("py-spy is not installed: python -m bench setup")
             options = ["--rate", "1000", "--format", "raw", "--output", str(out)]
+            options.append("--function")
             if profiler == "py-spy-native":
                 options.append("--native")
-            command = ["py-spy", "record", *options, "--", *program]
+            command = [str(beside), "record", *options, "--", *program]
         wrapped = attrs.evolve(client, command=lambda: command)
         run(wrapped, measure, where)
         console.rule(f"{client.title} · {measure.title} · {profiler}")
@@ -64,17 +70,27 @@ def profile(
 
 
 def show_samples(raw: str, console: Console, rows: int) -> None:
-    """Print the frames of py-spy's raw format by their own and by all samples."""
+    """Print the functions of py-spy's raw format by their own and by all samples.
+
+    Only what the job itself does counts: not its imports, and not the waiting.
+    """
     own: collections.Counter[str] = collections.Counter()
     under: collections.Counter[str] = collections.Counter()
+    waiting = 0
     for line in raw.splitlines():
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")
+        if not any(JOB in frame for frame in frames):
+            continue
+        if any(frame.startswith(WAITING) for frame in frames):
+            waiting += int(count)
+            continue
         own[frames[-1]] += int(count)
         under.update(dict.fromkeys(frames, int(count)))
     total = sum(own.values()) or 1
+    console.print(f"{total} samples at work, {waiting} more waiting for events")
     for title, samples in (("own time", own), ("with all it calls", under)):
-        table = Table(title=title, title_justify="left")
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
         table.add_column("samples", justify="right")
         table.add_column("%", justify="right")
         table.add_column("where", overflow="fold")

@@ -13,7 +13,7 @@ import pytest
 from OpenSSL import SSL
 
 from tests import certificates
-from tests.tls_pairs import LOCALHOST, NO_NAMES, pair, serving, trusting
+from tests.tls_pairs import LOCALHOST, NO_NAMES, grown, pair, serving, trusting
 from wsockets import tls
 from wsockets.errors import SocketError
 from wsockets.tls import (
@@ -143,6 +143,24 @@ def test_a_session_that_was_not_verified_is_refused(
         assert openssl.was_reused(both.client)
         monkeypatch.setattr(openssl, "verified", lambda _: False)
         refused(both.client)
+
+
+def test_no_certificate_is_left_in_memory() -> None:
+    issued = certificates.client()
+    client = trusting(cert=issued.chain, key=issued.key)
+    server = serving(ca=certificates.authority().certificate)
+
+    def visit() -> None:
+        with pair(client, server) as both:
+            both.complete()
+
+    def refuse() -> None:
+        with pair(client, server, names=tls.tls_names("a.example")) as both:
+            both.shake()
+
+    # One certificate leaked each time takes 3 KiB.
+    assert grown(visit, 150, warm=50) < 150
+    assert grown(refuse, 150, warm=50) < 150
 
 
 def test_many_threads_may_share_one_options_object() -> None:

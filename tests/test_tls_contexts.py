@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import os
 import socket
@@ -12,11 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 from OpenSSL import SSL
 
 from tests import certificates
-from tests.tls_pairs import LOCALHOST, Pair, pair, refusal, serving, trusting
+from tests.tls_pairs import LOCALHOST, Pair, grown, pair, refusal, serving, trusting
 from wsockets.errors import SocketError
 from wsockets.tls import (
     TlsOptions,
@@ -176,6 +178,20 @@ def test_roles_and_client_authentication_do_not_share() -> None:
 
 
 # -- files that change
+
+
+def test_replaced_contexts_and_their_trust_are_freed(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(Path(certifi.where()).read_bytes())
+    options = TlsOptions(ca=bundle)
+    count = itertools.count()
+
+    def replace() -> None:
+        os.utime(bundle, (next(count), 0))
+        context_for(options, "client")
+
+    # A bundle takes over 1 MiB; the caches keep up to 32.
+    assert grown(replace, 20, warm=40) < 10 * 1024
 
 
 def test_a_changed_ca_file_is_read_again(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, x25519
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -24,6 +26,7 @@ from wsockets.tls.material import (
     files_of,
     load_certificates,
     load_identity,
+    load_trusted,
     stamp,
 )
 
@@ -36,6 +39,14 @@ def refused(options: TlsOptions) -> SocketError:
     assert info.value.code == "option"
     assert SECRET not in str(info.value)
     return info.value
+
+
+def loaded(source: Any) -> list[x509.Certificate]:
+    """The certificates of one source, read in both ways."""
+    found = load_certificates("ca", [source])
+    trusted = load_trusted("ca", [source])
+    assert [certificate.to_cryptography() for certificate in trusted] == found
+    return found
 
 
 def test_certificates_are_read_from_pem_der_files_and_objects(tmp_path: Path) -> None:
@@ -53,7 +64,7 @@ def test_certificates_are_read_from_pem_der_files_and_objects(tmp_path: Path) ->
         (der, leaf),
         (issued.certificate, leaf),
     ):
-        assert load_certificates("ca", [source]) == found
+        assert loaded(source) == found
     assert load_certificates("ca", [issued.der, pem]) == leaf + issued.chain
 
 
@@ -67,12 +78,27 @@ def test_certificates_are_read_from_pem_der_files_and_objects(tmp_path: Path) ->
     ],
 )
 def test_what_holds_no_certificate_is_refused(source: str | bytes, part: str) -> None:
-    with pytest.raises(SocketError, match=f"ca holds no valid certificate {part}") as (
-        info
-    ):
-        load_certificates("ca", [source])
-    assert info.value.code == "option"
-    assert SECRET not in str(info.value)
+    for load in (load_certificates, load_trusted):
+        with pytest.raises(SocketError, match=f"ca holds no valid certificate {part}"):
+            load("ca", [source])
+        with pytest.raises(SocketError) as info:
+            load("ca", [source])
+        assert info.value.code == "option"
+        assert SECRET not in str(info.value)
+
+
+def test_roots_that_are_read_more_leniently_are_trusted_all_the_same() -> None:
+    bundle = Path(certifi.where())
+    count = bundle.read_text().count("-----BEGIN CERTIFICATE-----")
+    assert len(load_trusted("ca", [bundle])) == count
+    strange = certificates.server().der.replace(
+        # A version that does not exist.
+        bytes.fromhex("a003020102"),
+        bytes.fromhex("a003020103"),
+    )
+    assert len(load_trusted("ca", [strange])) == 1
+    with pytest.raises(SocketError):
+        load_certificates("ca", [strange])
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

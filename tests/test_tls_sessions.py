@@ -151,9 +151,11 @@ def test_nothing_is_offered_without_a_name_or_beside_a_psk() -> None:
     for _ in range(2):
         assert not visit(client, server, names=NO_NAMES)
     psk = (b"identity", b"key")
-    client = TlsOptions(psk=psk, sessions=SessionCache())
+    cache = SessionCache()
+    client = TlsOptions(psk=psk, sessions=cache)
     for _ in range(2):
         assert not visit(client, TlsOptions(psk=psk))
+        assert len(cache) == 0
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -200,9 +202,41 @@ def test_tickets_of_tls_13_are_used_once() -> None:
         assert not other.complete()[0].resumed
         # Ended before new tickets were read: the old one does not come back.
         store_session(one.client)
-        store_session(other.client)
     with pair(client, server) as both:
         assert not both.complete()[0].resumed
+
+
+def test_a_connection_of_tls_13_that_got_no_ticket_leaves_nothing() -> None:
+    cache = SessionCache()
+    client, server = trusting(sessions=cache), serving()
+    visit(client, server)
+    with pair(client, server) as one, pair(client, server) as other:
+        one.complete()
+        other.complete()
+        one.exchange()
+        store_session(one.client)
+        store_session(other.client)
+    # What the second one left would have come first.
+    assert len(cache) == 1
+    assert visit(client, server)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_clients_certificate_is_resumed_with_its_session(version: str) -> None:
+    issued = certificates.client()
+    client = trusting(
+        cert=issued.chain,
+        key=issued.key,
+        sessions=SessionCache(),
+        maxVersion=version,
+    )
+    server = serving(ca=certificates.authority().certificate)
+    assert not visit(client, server)
+    with pair(client, server) as both:
+        _, info = both.complete()
+        assert info.resumed
+        assert info.verified
+        assert info.certificates[0] == issued.der
 
 
 def test_several_tickets_wait_for_several_connections() -> None:
@@ -258,6 +292,24 @@ def test_a_session_ends_with_its_certificate(clock: list[float]) -> None:
     assert visit(client, server)
     clock[0] = end + 1
     assert not visit(client, server)
+
+
+def test_a_certificate_whose_end_cannot_be_read_is_never_resumed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, server = trusting(sessions=SessionCache()), serving()
+
+    def fails(*_: object, **__: object) -> None:
+        raise ValueError
+
+    with pair(client, server) as both:
+        both.complete()
+        both.exchange()
+        monkeypatch.setattr(SSL.Connection, "get_peer_cert_chain", fails)
+        both.end()
+        monkeypatch.undo()
+    assert not visit(client, server)
+    assert visit(client, server)
 
 
 # -- the cache by itself

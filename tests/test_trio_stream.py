@@ -73,13 +73,18 @@ async def tcp_pair(secure: Secure, **members: Any) -> Pair:
 
 
 async def clogged(make: Callable[..., Awaitable[Pair]], *kind: Secure) -> Pair:
-    """A pair of which the left one takes no more."""
-    left, right = await make(*kind, highWaterMark=1)
-    await left.socket.opened
-    await right.socket.opened
-    while not left._writer.write(bytes(1 << 20))._is_pending():
-        pass
-    return left, right
+    """A pair of which neither takes any more."""
+    pair = await make(*kind, highWaterMark=1)
+    for stream in pair:
+        await stream.socket.opened
+        # Buffers that the kernel does not enlarge.
+        assert stream.socket._connection is not None
+        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            sock = stream.socket._connection.socket
+            sock.setsockopt(socket.SOL_SOCKET, buffer, 16384)
+    for stream in pair:
+        assert stream._writer.write(bytes(1 << 20))._is_pending()
+    return pair
 
 
 # -- trio's conformance kit

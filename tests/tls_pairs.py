@@ -7,12 +7,15 @@ other end of a loopback connection.
 
 from __future__ import annotations
 
+import gc
+import resource
 import select
 import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Literal
 
 import attrs
@@ -38,6 +41,7 @@ __all__ = [
     "NO_NAMES",
     "Pair",
     "connect",
+    "grown",
     "hand_shake",
     "pair",
     "receive",
@@ -167,6 +171,30 @@ def read_failure(connection: SSL.Connection) -> SocketError:
     except SSL.Error as error:
         return tls_error("receive", error, connection)
     raise AssertionError("the read succeeds")
+
+
+def grown(step: Callable[[], object], count: int, *, warm: int) -> int:
+    """By how many KiB `count` steps let the process grow, the best of three rounds.
+
+    A leak shows in every round, whatever else the allocators are up to.
+    """
+    for _ in range(warm):
+        step()
+    rounds = []
+    for _ in range(3):
+        before = _resident()
+        for _ in range(count):
+            step()
+        rounds.append(_resident() - before)
+        if rounds[-1] < count:
+            break
+    return min(rounds)
+
+
+def _resident() -> int:
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() // 1024
 
 
 # -- over loopback, with real waiting

@@ -75,6 +75,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
             if self._sent_eof:
                 raise trio.ClosedResourceError("send_eof() was called before")
             await self._try_to(lambda: self._writer.ready)
+            self._check_open()
 
     async def send_eof(self) -> None:
         """Send the end (close_notify and FIN); receiving goes on."""
@@ -97,6 +98,8 @@ class SocketStream(trio.abc.HalfCloseableStream):
         self._receiving = True
         try:
             self._check_open()
+            # A finished read is awaited without looking for a cancellation.
+            await trio.lowlevel.checkpoint_if_cancelled()
             source = self._socket._readable
             try:
                 value, _ = await source.pull_some(min(max_bytes or CHUNK, CHUNK))

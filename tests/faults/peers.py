@@ -24,6 +24,7 @@ __all__ = [
     "WITHIN",
     "Script",
     "accepting",
+    "end",
     "exactly",
     "happened",
     "line",
@@ -131,6 +132,12 @@ def to_the_end(sock: socket.socket) -> bytes:
         while chunk := sock.recv(65536):
             data += chunk
     return bytes(data)
+
+
+def end(sock: socket.socket) -> None:
+    """Send FIN; nobody may be there any more."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
 
 
 def reset(sock: socket.socket) -> None:

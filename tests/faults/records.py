@@ -1,10 +1,10 @@
 """TLS records made by hand, for what no TLS library can be told to send.
 
-A `Forger` is a server. Python's ssl does its handshake, in memory, and goes on
-decrypting what the client sends. What the server sends after its handshake is
-encrypted here, with the keys that the key log gives away, so that a record can
-hold anything: too much, nothing, a message out of place. Cipher suites with
-AES-256-GCM and SHA-384 only; those are what both sides like best.
+Python's ssl does the handshake of a `Forger`, in memory, and goes on decrypting
+what the client sends. What the server sends after its handshake is encrypted
+here, with the keys that the key log gives away, so that a record can hold
+anything: too much, nothing, a message out of place. It speaks the cipher suites
+with AES-256-GCM and SHA-384 only, which both sides like best.
 
 TLS 1.3: RFC 8446, sections 5 and 7. TLS 1.2: RFC 5246, sections 5 and 6.3, and
 RFC 5288.
@@ -19,9 +19,12 @@ import struct
 import tempfile
 from typing import Final, Literal
 
+import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tests import certificates
+
+from .peers import end
 
 __all__ = [
     "ALERT",
@@ -29,8 +32,8 @@ __all__ = [
     "DATA",
     "HANDSHAKE",
     "HELLO_REQUEST",
-    "Engine",
     "Forger",
+    "Version",
     "records_of",
 ]
 
@@ -46,104 +49,104 @@ Version = Literal["1.2", "1.3"]
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-class Engine:
-    """A TLS server in memory, with a say in each byte that goes out."""
+class Forger:
+    """The server's end of a TLS connection, its handshake done."""
 
-    def __init__(
-        self, sock: socket.socket, *, version: Version = "1.3", tickets: int = 0
-    ) -> None:
+    def __init__(self, sock: socket.socket, *, version: Version = "1.3") -> None:
         files = certificates.server().files()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(files.cert, files.key)
         context.minimum_version = context.maximum_version = _VERSIONS[version]
-        context.num_tickets = tickets
+        context.num_tickets = 0
         context.options |= ssl.OP_NO_TICKET
         self.socket = sock
-        self.incoming = ssl.MemoryBIO()
-        self.outgoing = ssl.MemoryBIO()
-        self.sent = bytearray()
+        self.version = version
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        # All that it said in the handshake.
+        self.said = bytearray()
         with tempfile.NamedTemporaryFile() as keylog:
             context.keylog_filename = keylog.name
             self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
-            self.shake_hands()
-            # "SERVER_TRAFFIC_SECRET_0", the client's random, the secret.
-            lines = [line.split() for line in keylog.read().decode().splitlines()]
-            self.secrets = {
-                words[0]: (bytes.fromhex(words[1]), bytes.fromhex(words[2]))
-                for words in lines
-                if words[0] != "#"
-            }
+            self._shake_hands()
+            self._take_keys(keylog.read().decode())
 
-    def shake_hands(self) -> None:
-        while True:
+    def _shake_hands(self) -> None:
+        done = False
+        while not done:
             try:
                 self.tls.do_handshake()
+                done = True
             except ssl.SSLWantReadError:
-                self.emit(self.outgoing.read())
-                self.feed()
-            else:
-                self.emit(self.outgoing.read())
-                return
+                pass
+            if data := self.outgoing.read():
+                self.said += data
+                self.socket.sendall(data)
+            if not done:
+                self._feed()
 
-    def emit(self, data: bytes) -> None:
-        """Send what the engine has to say."""
-        self.sent += data
-        self.socket.sendall(data)
+    def _take_keys(self, keylog: str) -> None:
+        cipher = self.tls.cipher()
+        assert cipher is not None
+        assert "AES" in cipher[0]
+        assert cipher[0].endswith("SHA384")
+        # Each line has a label, the client's random, and the secret.
+        words = [line.split() for line in keylog.splitlines() if line[0] != "#"]
+        secrets = {label: bytes.fromhex(secret) for label, _, secret in words}
+        if self.version == "1.3":
+            self.count = 0
+            self._use(secrets["SERVER_TRAFFIC_SECRET_0"])
+        else:
+            self.count = 1  # the Finished message was the first
+            client = bytes.fromhex(words[0][1])
+            server = bytes(self.said[11:43])  # in the ServerHello
+            seed = b"key expansion" + server + client
+            block = _prf(secrets["CLIENT_RANDOM"], seed, 72)
+            self.key, self.salt = AESGCM(block[32:64]), block[68:72]
 
-    def feed(self) -> None:
-        """Take in what the client says."""
+    # -- receiving
+
+    def _feed(self) -> None:
         data = self.socket.recv(65536)
         if not data:
             raise ConnectionAbortedError("the client has hung up")
         self.incoming.write(data)
 
     def read(self) -> bytes:
-        """What the client sends next; b"" after its close_notify."""
+        """What the client sends next; b"" after its close_notify.
+
+        ConnectionAbortedError at the end of the connection without that.
+        """
         while True:
             try:
                 return self.tls.read(65536)
             except ssl.SSLWantReadError:
-                # It may have answered by itself, with updated keys.
-                self.outgoing.read()
-                self.feed()
+                self._feed()
             except ssl.SSLZeroReturnError:
                 return b""
 
-    def write(self, data: bytes) -> bytes:
-        """The records of `data`, encrypted by the engine and not sent."""
-        self.tls.write(data)
-        return self.outgoing.read()
+    def read_exactly(self, count: int) -> bytes:
+        """The next `count` bytes that the client sends."""
+        data = bytearray()
+        while len(data) < count:
+            data += self.read() or pytest.fail("the client has ended")
+        assert len(data) == count
+        return bytes(data)
 
-    def goodbye(self) -> bytes:
-        """The record of a close_notify, encrypted by the engine and not sent."""
-        try:
-            self.tls.unwrap()
-        except ssl.SSLWantReadError:
-            pass
-        return self.outgoing.read()
+    # -- sending
 
+    def send(self, data: bytes) -> None:
+        """Send data as everybody does."""
+        for start in range(0, len(data), 16384):
+            self.socket.sendall(self.record(data[start : start + 16384]))
 
-class Forger(Engine):
-    """An engine whose records are made by hand once the handshake is over."""
+    def end(self) -> None:
+        """Send close_notify and FIN."""
+        self.socket.sendall(self.alert(1, 0))
+        end(self.socket)
 
-    def __init__(self, sock: socket.socket, *, version: Version = "1.3") -> None:
-        super().__init__(sock, version=version)
-        cipher = self.tls.cipher()
-        assert cipher is not None
-        assert "AES" in cipher[0]
-        assert cipher[0].endswith("SHA384")
-        self.version = version
-        if version == "1.3":
-            self.count = 0
-            self.use(self.secrets["SERVER_TRAFFIC_SECRET_0"][1])
-        else:
-            self.count = 1  # the Finished message was the first
-            client, master = self.secrets["CLIENT_RANDOM"]
-            server = bytes(self.sent[11:43])  # in the ServerHello
-            block = _prf(master, b"key expansion" + server + client, 72)
-            self.key, self.salt = AESGCM(block[32:64]), block[68:72]
+    # -- forging
 
-    def use(self, secret: bytes) -> None:
+    def _use(self, secret: bytes) -> None:
         self.secret = secret
         self.key = AESGCM(_expand_label(secret, b"key", 32))
         self.salt = _expand_label(secret, b"iv", 12)
@@ -164,7 +167,7 @@ class Forger(Engine):
     def key_update(self, *, requested: bool) -> bytes:
         """A KeyUpdate message; what follows is encrypted with the next keys."""
         message = self.record(b"\x18\0\0\x01" + bytes([requested]), HANDSHAKE)
-        self.use(_expand_label(self.secret, b"traffic upd", 48))
+        self._use(_expand_label(self.secret, b"traffic upd", 48))
         self.count = 0
         return message
 

@@ -17,8 +17,8 @@ from tests import certificates
 from tests.loopback import binding
 from wsockets import Socket, SocketError, adopt
 
-from .peers import accepting, exactly, line, scripted, to_the_end
-from .records import Engine
+from .peers import accepting, end, exactly, line, scripted, to_the_end
+from .records import Forger
 
 INJECTED = {
     "a line": b"250 everything is fine\r\n",
@@ -65,7 +65,7 @@ async def test_what_is_injected_behind_the_consent_fails_the_handshake(
         sock.sendall(b"220 go ahead\r\n" + injected)
         # The server itself knows nothing of it and goes on.
         with pytest.raises((ssl.SSLError, ConnectionError)):
-            Engine(sock).read()
+            Forger(sock).read()
 
     async with scripted(script) as address:
         plain = binding().connect(address, secureTransport="starttls")
@@ -165,7 +165,7 @@ async def test_the_five_ways_in_which_an_upgrade_is_refused() -> None:
 async def test_data_and_the_end_before_the_handshake_is_no_data(ending: bytes) -> None:
     def script(sock: socket.socket) -> None:
         sock.sendall(ending)
-        sock.shutdown(socket.SHUT_WR)
+        end(sock)
         to_the_end(sock)
 
     async with scripted(script) as address:
@@ -254,7 +254,7 @@ async def test_a_server_reads_nothing_that_came_before_the_handshake() -> None:
 
     def script(sock: socket.socket) -> None:
         sock.sendall(b"DELETE /everything HTTP/1.1\r\n\r\n")
-        sock.shutdown(socket.SHUT_WR)
+        end(sock)
         to_the_end(sock)
 
     async with scripted(script) as address:
@@ -280,7 +280,7 @@ async def test_the_postgres_driver_does_not_go_on_without_tls(answer: bytes) -> 
     def script(sock: socket.socket) -> None:
         said.append(exactly(sock, 8))
         sock.sendall(answer)
-        sock.shutdown(socket.SHUT_WR)
+        end(sock)
         said.append(to_the_end(sock))
 
     async with scripted(script) as address:
@@ -321,10 +321,9 @@ async def test_the_postgres_driver_wants_a_proof_of_the_password(login: bytes) -
     def script(sock: socket.socket) -> None:
         exactly(sock, 8)
         sock.sendall(b"S")
-        engine = Engine(sock)
-        startup = engine.read()
-        assert b"ada" in startup
-        sock.sendall(engine.write(login))
+        forger = Forger(sock)
+        assert b"ada" in forger.read()
+        forger.send(login)
         said.append(to_the_end(sock))
 
     async with scripted(script) as address:
@@ -344,8 +343,7 @@ async def test_the_servers_word_is_kept_until_the_handshake_has_ended() -> None:
     def script(sock: socket.socket) -> None:
         assert line(sock) == b"STARTTLS\r\n"
         sock.sendall(b"220 go ahead\r\n")
-        engine = Engine(sock)
-        sock.sendall(engine.write(b"first words"))
+        Forger(sock).send(b"first words")
         assert heard.wait(20)
 
     async with scripted(script) as address:

@@ -29,6 +29,7 @@ import trio
 from ..errors import SocketError
 
 if TYPE_CHECKING:
+    from ..promise import Promise
     from ..socket import Socket
 
 __all__ = ["AHEAD", "CHUNK", "Crlf", "OutputClosed", "relay"]
@@ -110,19 +111,26 @@ async def relay(
             writer = socket.writable.getWriter()
             while chunk := await _in_thread(_read, source):
                 count(len(chunk), 0)
-                try:
-                    await writer.write(translate(chunk))
-                except SocketError:
-                    # Reading tells what became of the connection.
+                if not await _done(writer.write(translate(chunk))):
                     return
             if shutdown:
-                await writer.close()
+                await _done(writer.close())
 
         nursery.start_soon(ending, sending)
         nursery.start_soon(ending, writing)
         nursery.start_soon(receiving)
     if failures:
         raise failures[0]
+
+
+async def _done(written: Promise[None]) -> bool:
+    """Whether it could be written. If not, reading tells what became of it all."""
+    try:
+        await written
+    except TypeError:
+        # A SocketError, or the peer's end has closed the stream.
+        return False
+    return True
 
 
 def _waiting(take: trio.MemoryReceiveChannel[bytes]) -> Iterator[bytes]:

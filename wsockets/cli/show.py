@@ -18,6 +18,7 @@ __all__ = ["one_line", "show"]
 
 _SOON: Final = 21  # days
 _NAMES: Final = 20
+_NOBODY_VOUCHES: Final = ("unknown issuer", "self-signed", "not trusted here")
 
 
 def show(report: Report) -> RenderableType:
@@ -39,8 +40,11 @@ def show(report: Report) -> RenderableType:
             Text("Certificates of the server", "bold"),
             _indented(_chain(report)),
         ]
-    for hint in hints(report):
-        parts += [Text(), Text.assemble(("hint ", "bold yellow"), hint)]
+    if found := list(hints(report)):
+        table = Table.grid(padding=(0, 1))
+        for hint in found:
+            table.add_row(Text("hint", "bold yellow"), hint)
+        parts += [Text(), table]
     return Group(*parts)
 
 
@@ -175,26 +179,24 @@ def _validity(found: Certificate) -> Text:
         style = "yellow" if days < _SOON else "green"
         return Text.assemble(span, (f"{days:,} days left", style))
     if days < 0:
-        return Text.assemble(span, (f"expired {-days:,} days ago", "bold red"))
+        ago = f"{-days - 1:,} days ago" if days < -1 else "today"
+        return Text.assemble(span, (f"expired {ago}", "bold red"))
     return Text.assemble(span, ("not valid yet", "bold red"))
 
 
 def hints(report: Report) -> Iterator[str]:
-    """What to try, where the report shows what is wrong."""
-    if report.error is None or report.error.code != "tls-verify":
+    """What to do, where the report shows what is wrong."""
+    if report.error is None or not report.certificates:
         return
-    if not report.certificates:
-        return
-    for each in report.certificates:
-        if each.current is False:
-            yield f"{each.subject} is not valid at this time; is the clock right?"
-            return
     leaf, last = report.certificates[0], report.certificates[-1]
-    if "self-signed" in report.error.message or "issuer" in report.error.message:
-        yield (
-            f"nothing here vouches for {last.issuer}; if you do, give its certificate "
-            "with --ca"
-        )
-    elif leaf.names:
+    for each in dict.fromkeys(report.certificates):
+        if each.current is False:
+            yield f"{each.subject} is not valid today, if this machine's clock is right"
+    if "not for" in report.error.message and leaf.names:
         names = ", ".join(leaf.names[:_NAMES])
         yield f"the certificate is for {names}; --sni says which name is meant"
+    if any(text in report.error.message for text in _NOBODY_VOUCHES):
+        yield (
+            f"nobody trusted here vouches for {last.issuer}; if you do, give its "
+            "certificate with --ca"
+        )

@@ -29,7 +29,7 @@ from .alpn import SELECT
 from .cache import RecentlyUsed
 from .ciphers import limits, set_limits
 from .handshake import Role, of_pointer
-from .material import each, files_of, load_certificates, load_identity, stamp
+from .material import each, files_of, load_identity, load_trusted, stamp
 from .openssl import ffi
 from .options import TlsOptions
 from .psk import enable_psk
@@ -140,8 +140,8 @@ def _server(options: TlsOptions, optional: bool) -> SSL.Context:
                 code="option",
             )
         openssl.share_store(context, store_for(options))
-        for certificate in load_certificates("ca", each(options.ca)):
-            context.add_client_ca(certificate)
+        for certificate in load_trusted("ca", each(options.ca)):
+            openssl.name_client_ca(context, certificate)
         mode = SSL.VERIFY_PEER
         if not optional:
             mode |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT

@@ -1,4 +1,4 @@
-"""Certificates and keys: from PEM, DER, files and objects to cryptography's.
+"""Certificates and keys: read from PEM, DER, files and objects.
 
 Everything here is refused with SocketError (code "option"). The messages name the
 member and, for a file, its path; of the contents they say nothing.
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
     load_pem_private_key,
 )
+from OpenSSL import crypto
 
 from ..errors import SocketError
 from .options import (
@@ -30,13 +31,24 @@ from .options import (
     TlsOptions,
 )
 
-__all__ = ["Stamp", "each", "files_of", "load_certificates", "load_identity", "stamp"]
+__all__ = [
+    "Stamp",
+    "each",
+    "files_of",
+    "load_certificates",
+    "load_identity",
+    "load_trusted",
+    "stamp",
+]
 
 # Device, inode, size and time of change: a file that has been replaced or rewritten
 # has another one.
 Stamp: TypeAlias = tuple[str, int, int, int, int]
 
 _PEM: Final = b"-----BEGIN "
+_PEM_CERTIFICATE: Final = re.compile(
+    rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\s*", re.DOTALL
+)
 _PEM_KEY: Final = re.compile(
     rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?-----END \1-----\s*", re.DOTALL
 )
@@ -118,22 +130,55 @@ def load_certificates(
             found.append(source)
             continue
         data = _read(member, source)
-        pem = isinstance(source, str) or _PEM in data
         try:
-            if pem:
+            if _PEM in data:
                 found += x509.load_pem_x509_certificates(data)
             else:
                 found.append(x509.load_der_x509_certificate(data))
-        except ValueError as error:
-            hint = ""
-            if isinstance(source, str) and _PEM not in data:
-                hint = "; a str is taken as PEM, for a file give a pathlib.Path"
-            raise SocketError(
-                f"{_where(member, source)} holds no valid certificate in "
-                f"{'PEM' if pem else 'PEM or DER'}{hint}",
-                code="option",
-            ) from error
+        except (ValueError, x509.InvalidVersion) as error:
+            raise _no_certificate(member, source, data) from error
     return found
+
+
+def load_trusted(
+    member: str, sources: Iterable[CertificateSource]
+) -> list[crypto.X509]:
+    """All the certificates of `sources`, as OpenSSL reads them.
+
+    Which is more leniently: roots are old, and some have what no certificate may
+    have today (a serial number of 0), without harm.
+    """
+    found: list[crypto.X509] = []
+    for source in sources:
+        if isinstance(source, x509.Certificate):
+            found.append(crypto.X509.from_cryptography(source))
+            continue
+        data = _read(member, source)
+        blocks = _PEM_CERTIFICATE.findall(data) if _PEM in data else [data]
+        kind = crypto.FILETYPE_PEM if _PEM in data else crypto.FILETYPE_ASN1
+        try:
+            loaded = [crypto.load_certificate(kind, block) for block in blocks]
+        except crypto.Error as error:
+            raise _no_certificate(member, source, data) from error
+        if not loaded:
+            raise _no_certificate(member, source, data)
+        found += loaded
+    return found
+
+
+def _no_certificate(member: str, source: object, data: bytes) -> SocketError:
+    form = "PEM" if isinstance(source, str) or _PEM in data else "PEM or DER"
+    return SocketError(
+        f"{_where(member, source)} holds no valid certificate in {form}"
+        f"{_hint(source, data)}",
+        code="option",
+    )
+
+
+def _hint(source: object, data: bytes) -> str:
+    if isinstance(source, str) and _PEM not in data:
+        return "; a str is taken as PEM, for a file give a pathlib.Path"
+    return ""
 
 
 # -- our certificate and its key
@@ -193,11 +238,9 @@ def _load_key(
         if isinstance(source, str) or _PEM in data:
             block = _PEM_KEY.search(data)
             if block is None:
-                hint = ""
-                if isinstance(source, str) and _PEM not in data:
-                    hint = "; a str is taken as PEM, for a file give a pathlib.Path"
                 raise SocketError(
-                    f"{where} holds no private key in PEM{hint}", code="option"
+                    f"{where} holds no private key in PEM{_hint(source, data)}",
+                    code="option",
                 )
             data = block[0]
     else:

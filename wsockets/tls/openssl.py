@@ -34,7 +34,9 @@ __all__ = [
     "current_session",
     "der",
     "ffi",
+    "has_ticket",
     "lib",
+    "name_client_ca",
     "prepare",
     "presented_chain",
     "set_alpn_select",
@@ -98,6 +100,11 @@ def share_store(context: SSL.Context, store: crypto.X509Store) -> None:
     lib.SSL_CTX_set_cert_store(context._context, pointer)
 
 
+def name_client_ca(context: SSL.Context, certificate: crypto.X509) -> None:
+    """Tell clients that certificates issued by `certificate` are accepted."""
+    lib.SSL_CTX_add_client_CA(context._context, certificate._x509)
+
+
 def set_verify(context: SSL.Context, mode: int, function: Any) -> None:
     """Ask for the peer's certificate by `mode`, judged by the C function."""
     lib.SSL_CTX_set_verify(context._context, mode, function)
@@ -129,6 +136,34 @@ def verified(connection: SSL.Connection) -> bool:
 def current_session(connection: SSL.Connection) -> int:
     """The address of the SSL_SESSION in use, 0 without one; to compare only."""
     return address(lib.SSL_get_session(connection._ssl))
+
+
+def has_ticket(session: SSL.Session) -> bool:
+    """Whether a server gave a ticket for `session`, without which TLS 1.3 has none.
+
+    No function says so. The ticket is the member [10] of SSL_SESSION's ASN.1 form.
+    """
+    pointer = session._session
+    length = lib.i2d_SSL_SESSION(pointer, ffi.NULL)
+    buffer = ffi.new("unsigned char[]", length)
+    lib.i2d_SSL_SESSION(pointer, ffi.new("unsigned char **", buffer))
+    encoded = bytes(ffi.buffer(buffer, length))
+    position, _ = _contents(encoded, 0)
+    while position < length:
+        start, size = _contents(encoded, position)
+        if encoded[position] == 0xAA:
+            return True
+        position = start + size
+    return False
+
+
+def _contents(encoded: bytes, position: int) -> tuple[int, int]:
+    """Where the contents of the DER element at `position` begin, and their length."""
+    size = encoded[position + 1]
+    if size < 0x80:
+        return position + 2, size
+    start = position + 2 + (size & 0x7F)
+    return start, int.from_bytes(encoded[position + 2 : start], "big")
 
 
 # -- certificates

@@ -25,6 +25,7 @@ from collections.abc import Hashable
 from typing import Final
 
 import attrs
+from cryptography import x509
 from OpenSSL import SSL
 
 from ..errors import SocketError
@@ -150,8 +151,10 @@ def store_session(connection: SSL.Connection) -> None:
     if cache is not None and handshake.finished and handshake.session_key is not None:
         session = connection.get_session()
         once = connection.get_protocol_version() >= SSL.TLS1_3_VERSION
-        used_up = once and openssl.current_session(connection) == handshake.offered
-        if session is not None and not used_up:
+        used_up = openssl.current_session(connection) == handshake.offered
+        if session is not None and not (
+            once and (used_up or not openssl.has_ticket(session))
+        ):
             expires = handshake.offered_expires if handshake.resumed else None
             if expires is None:
                 expires = _expiry(connection, verified=handshake.verifies)
@@ -163,6 +166,9 @@ def _expiry(connection: SSL.Connection, *, verified: bool) -> float:
     latest = time.time() + _MAX_AGE
     if not verified:
         return latest
-    chain = connection.get_peer_cert_chain(as_cryptography=True) or []
-    ends = [certificate.not_valid_after_utc.timestamp() for certificate in chain]
+    try:
+        chain = connection.get_peer_cert_chain(as_cryptography=True) or []
+        ends = [certificate.not_valid_after_utc.timestamp() for certificate in chain]
+    except (ValueError, x509.InvalidVersion):
+        return 0.0  # An end that cannot be read has passed.
     return min([latest, *ends])

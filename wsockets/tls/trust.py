@@ -21,7 +21,7 @@ from OpenSSL import crypto
 from ..errors import SocketError
 from . import openssl
 from .cache import RecentlyUsed
-from .material import each, load_certificates, stamp
+from .material import each, load_trusted, stamp
 from .options import TlsOptions
 
 __all__ = ["store_for", "trust_key"]
@@ -70,8 +70,8 @@ def store_for(options: TlsOptions) -> crypto.X509Store:
 
 def _load_given(options: TlsOptions) -> crypto.X509Store:
     store = crypto.X509Store()
-    for certificate in load_certificates("ca", each(options.ca)):
-        store.add_cert(crypto.X509.from_cryptography(certificate))
+    for certificate in load_trusted("ca", each(options.ca)):
+        store.add_cert(certificate)
     # Each is trusted as it is: a self-signed leaf, an intermediate.
     store.set_flags(openssl.lib.X509_V_FLAG_PARTIAL_CHAIN)
     return store

@@ -15,6 +15,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from ..console import print_trimmed
 from .bulk import Contender, Figures
 
 __all__ = ["Stage"]
@@ -39,7 +40,7 @@ class Stage:
         )
 
     def chapter(self, function: Callable[..., object]) -> None:
-        """A title and the code: the first line of a function's documentation, and it."""
+        """A title, the first line of a function's documentation, and its code."""
         self._number += 1
         title = (function.__doc__ or "").splitlines()[0].rstrip(".")
         self.console.print()
@@ -54,13 +55,13 @@ class Stage:
             self.console.print()
             self.console.print(_source(function), soft_wrap=True)
 
-    def good(self, text: str, aside: str = "") -> None:
+    def good(self, text: str) -> None:
         """It went as it should."""
-        self._outcome(("✓ ", "bold green"), text, aside)
+        self._outcome(("✓ ", "bold green"), text)
 
-    def error(self, text: str, aside: str = "") -> None:
+    def error(self, text: str) -> None:
         """The error that the chapter is about."""
-        self._outcome(("✓ ", "bold green"), text, aside, "red")
+        self._outcome(("✓ ", "bold green"), text, "red")
 
     def letter(self, text: str) -> None:
         """What came by mail."""
@@ -69,16 +70,12 @@ class Stage:
 
     def skipped(self, text: str) -> None:
         """It cannot be shown here."""
-        self._outcome(("– ", "bold yellow"), text, "", "yellow")
+        self._outcome(("– ", "bold yellow"), text, "yellow")
 
-    def _outcome(
-        self, mark: tuple[str, str], text: str, aside: str, style: str = ""
-    ) -> None:
-        for line in text.strip().splitlines():
-            self.console.print(Text.assemble("  ", mark, (line, style)), soft_wrap=True)
-            mark = ("  ", "")
-        if aside:
-            self.console.print(Text(f"    {aside}", "dim"), soft_wrap=True)
+    def _outcome(self, mark: tuple[str, str], text: str, style: str = "") -> None:
+        outcome = Table.grid(padding=(0, 1))
+        outcome.add_row(Text.assemble(mark), Text(text.strip(), style))
+        print_trimmed(self.console, Padding(outcome, (0, 0, 0, 2)))
 
     def figures(self, results: Sequence[tuple[Contender, Figures]]) -> None:
         """The bulk transfers side by side."""
@@ -106,7 +103,7 @@ class Stage:
                 f"{found.cpu:.2f}",
                 f"{found.cpu_per_gib:.2f}",
             )
-        self.console.print(Padding(table, (0, 0, 0, 2), expand=False))
+        print_trimmed(self.console, Padding(table, (0, 0, 0, 2)))
         self.console.print(
             Text("  CPU seconds are this process's; the server is another.", "dim")
         )

@@ -1,0 +1,95 @@
+"""Three thousand connections, one after the other, and what they leave behind."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+
+import pytest
+import trio
+
+from tests.leaks import Snapshot, tasks
+from tests.loopback import Secure, binding, server_context
+
+FIRST, MEASURED = 1000, 2000
+
+
+@contextlib.contextmanager
+def echo_server(secure: Secure) -> Iterator[int]:
+    """An echo server in a thread, one client at a time; its port."""
+
+    def serve() -> None:
+        while True:
+            client, _ = listener.accept()
+            with contextlib.closing(client):
+                if stopping.is_set():
+                    return
+                client.settimeout(10)
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                with contextlib.suppress(OSError):
+                    stream: socket.socket = client
+                    if secure == "on":
+                        stream = server_context().wrap_socket(client, server_side=True)
+                    with stream:
+                        while data := stream.recv(4096):
+                            stream.sendall(data)
+                        if isinstance(stream, ssl.SSLSocket):
+                            stream.unwrap()
+
+    stopping = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port: int = listener.getsockname()[1]
+        try:
+            yield port
+        finally:
+            stopping.set()
+            socket.create_connection(("127.0.0.1", port)).close()
+            thread.join()
+
+
+def resident() -> int:
+    """The memory of this process, in bytes."""
+    with open("/proc/self/statm") as stream:
+        return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("secure", ["off", "on"])
+async def test_connections_leave_nothing_behind(secure: Secure) -> None:
+    with echo_server(secure) as port:
+        client = binding()
+
+        async def connect(times: int) -> None:
+            for number in range(times):
+                async with client.connect(
+                    f"127.0.0.1:{port}",
+                    secureTransport=secure,
+                ) as made:
+                    if number % 2:
+                        writer = made.writable.getWriter()
+                        await writer.write(b"hello")
+                        await made.readable.getReader().read()
+
+        async def state() -> tuple[Snapshot, object]:
+            # What lingers ends when its peer has closed.
+            with trio.move_on_after(5):
+                while any("linger" in name for name in tasks()):
+                    await trio.lowlevel.checkpoint()
+            gc.collect()
+            return Snapshot.take(), tasks()
+
+        await connect(FIRST)
+        before, tasks_before = await state()
+        memory = resident()
+        await connect(MEASURED)
+        after, tasks_after = await state()
+        grown = resident() - memory
+    assert after.news(before) == []
+    assert tasks_after == tasks_before
+    assert grown < 1 << 20, f"{grown} bytes for {MEASURED} connections"
