@@ -82,12 +82,12 @@ class Peer:
         if isinstance(self.stream, trio.SSLStream):
             # trio cannot half-close TLS: send the alert by hand.
             try:
-                self.stream._ssl_object.unwrap()  # type: ignore[attr-defined]
+                self.stream._ssl_object.unwrap()
             except ssl.SSLWantReadError:
                 pass
             # What trio holds back (tickets) comes first.
-            held = self.stream._delayed_outgoing or b""  # type: ignore[attr-defined]
-            alert = self.stream._outgoing.read()  # type: ignore[attr-defined]
+            held = self.stream._delayed_outgoing or b""
+            alert = self.stream._outgoing.read()
             await self.tcp.send_all(held + alert)
         await self.tcp.send_eof()
 

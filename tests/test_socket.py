@@ -129,7 +129,8 @@ class TestOpening:
 
     async def test_a_failure_is_one_object_everywhere(self) -> None:
         socket = connect(f"127.0.0.1:{refused_port()}")
-        reading = socket.readable.getReader().read()
+        reader = socket.readable.getReader()
+        reading = reader.read()
         writer = socket.writable.getWriter()
         writing = writer.write(b"x")
         error = await failure(socket.opened)
@@ -139,7 +140,7 @@ class TestOpening:
         for promise in (socket.closed, writing, writer.write(b"y"), writer.closed):
             assert await failure(promise) is error
         assert await reading == (None, True)
-        assert await socket.readable._reader.read() == (None, True)  # type: ignore
+        assert await reader.read() == (None, True)
         assert socket.close() is socket.closed
 
     async def test_a_failed_handshake_is_the_same(self) -> None:
@@ -755,7 +756,7 @@ class TestStartTls:
         async with starttls() as (socket, _):
             socket.close()
             refused(socket)
-        async with starttls() as (socket, peer):
+        async with starttls() as (socket, _peer):
             await socket.close()
             refused(socket)
         assert len(sentences) == 4

@@ -189,6 +189,13 @@ def test_without_a_name_there_is_only_the_chain() -> None:
 # -- failing closed
 
 
+def test_a_certificate_where_only_the_key_counts_is_refused() -> None:
+    error, _ = refusal(TlsOptions(psk=(b"identity", b"key")), serving())
+    assert error.code == "tls-verify"
+    assert "only the pre-shared key is trusted; give ca" in str(error)
+    assert error.certificates == (certificates.server().der,)
+
+
 @pytest.mark.parametrize("where", ["_judge", "_check_name"])
 def test_an_exception_while_judging_is_a_refusal(
     monkeypatch: pytest.MonkeyPatch,

@@ -19,7 +19,6 @@ from .options import (
     a_host_name,
     given_members,
     protocol_names,
-    read_members,
     spellings,
 )
 from .tls import TlsOptions, TlsOptionsMembers

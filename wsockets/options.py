@@ -343,7 +343,7 @@ class SocketOptions:
     tolerateTruncation: bool = attrs.field(default=False, validator=_a_bool)
 
     def __init__(
-        self, options: object = None, /, **members: Unpack[SocketOptionsMembers]
+        self, options: object = None, **members: Unpack[SocketOptionsMembers]
     ) -> None:
         self.__attrs_init__(
             **given_members(SocketOptions, options, members, where="SocketOptions()")

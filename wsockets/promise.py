@@ -25,7 +25,6 @@ from .runtime import Line, Runtime, current, protect
 __all__ = ["Promise"]
 
 T = TypeVar("T")
-U = TypeVar("U")
 
 PENDING: Final = 0
 FULFILLED: Final = 1
@@ -33,8 +32,8 @@ REJECTED: Final = 2
 
 _STATES: Final = ("pending", "fulfilled", "rejected")
 
-# What a callback gives: the value itself, or something to await for it.
-Handler = Callable[[Any], "U | Awaitable[U]"]
+# Returns the value, or something to await for it.
+Handler = Callable[[Any], Any]
 
 
 class Promise(Generic[T]):
@@ -64,7 +63,7 @@ class Promise(Generic[T]):
         self._reactions: list[Callable[[], None]] | None = None
 
     @classmethod
-    def resolve(cls, value: T | None = None) -> Promise[T]:
+    def resolve(cls, value: T | Promise[T] | None = None) -> Promise[T]:
         """A promise fulfilled with `value`; `value` itself if it is a promise."""
         if isinstance(value, Promise):
             return value
@@ -166,9 +165,9 @@ class Promise(Generic[T]):
 
     def then(
         self,
-        on_fulfilled: Handler[U] | None = None,
-        on_rejected: Handler[U] | None = None,
-    ) -> Promise[U]:
+        on_fulfilled: Handler | None = None,
+        on_rejected: Handler | None = None,
+    ) -> Promise[Any]:
         """A promise of what the callback that applies returns or raises.
 
         A callback may be an async function or return anything awaitable.
@@ -188,9 +187,9 @@ class Promise(Generic[T]):
         self._when_settled(react)
         return derived
 
-    def catch(self, on_rejected: Handler[U]) -> Promise[T | U]:
+    def catch(self, on_rejected: Handler) -> Promise[Any]:
         """`then(None, on_rejected)`."""
-        return cast("Promise[T | U]", self.then(None, on_rejected))
+        return self.then(None, on_rejected)
 
     def finally_(self, on_finally: Callable[[], object]) -> Promise[T]:
         """A promise of the same result, settled after `on_finally()` has run.

@@ -46,6 +46,7 @@ from .connection import Connection, PlainConnection, TlsConnection
 from .errors import SocketError, as_exception
 from .handshake import Handshake, Security
 from .linger import linger
+from .mixed_options import UpgradeMembers, read_upgrade
 from .options import SecureTransportKind, SocketOptions, secured
 from .promise import Promise
 from .runtime import Line, Runtime, Scope, protect
@@ -54,12 +55,12 @@ from .streams import ReadableStream, WritableStream
 from .streams.direct_readable import DirectReadable
 from .streams.direct_writable import DirectWritable
 from .streams.writable import WritableState
-from .mixed_options import UpgradeMembers, read_upgrade
 
 if TYPE_CHECKING:
     import socket as _socket
+    from typing import Self
 
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Unpack
 
     from .tls import TlsInfo
 

@@ -216,9 +216,9 @@ class DirectReadable:
             self._untried = True
         request._awaiters += 1
         try:
-            if self._untried and not self._leading:
-                if not self._runtime.cancelled_now():
-                    self._serve()
+            idle = self._untried and not self._leading
+            if idle and not self._runtime.cancelled_now():
+                self._serve()
             while request._state == PENDING:
                 if self._leading:
                     await self._runtime.park(line)
@@ -236,10 +236,10 @@ class DirectReadable:
     @protect
     def _leave(self, request: ReadRequest) -> None:
         request._awaiters -= 1
-        if request._state == PENDING and not request._awaiters:
-            # A buffer that is partly filled keeps its place, and its bytes.
-            if not request._filled:
-                self._requests.remove(request)
+        # A buffer that is partly filled keeps its place, and its bytes.
+        unwanted = not request._awaiters and not request._filled
+        if unwanted and request._state == PENDING:
+            self._requests.remove(request)
         if not self._leading:
             for waiting in self._requests:
                 if waiting._line:
