@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from wsockets import Socket, SocketError, connect
 from wsockets.address import format_address
-from wsockets.cli.relay import AHEAD, Crlf, OutputClosed, relay
+from wsockets.cli.exits import OutputClosed
+from wsockets.cli.relay import AHEAD, Crlf, relay
 
 
 @asynccontextmanager

@@ -385,7 +385,10 @@ def test_a_refused_certificate_is_shown_with_its_reason() -> None:
 )
 def test_a_hint_says_what_to_do(message: str, ends: float, hint: str) -> None:
     names: list[x509.GeneralName] = [x509.DNSName("a.example")]
-    report = refused(message, make(names=names, ends=timedelta(days=ends)))
+    begins = timedelta(days=-20_000)
+    report = refused(
+        message, make(names=names, begins=begins, ends=timedelta(days=ends))
+    )
     text = words(shown(report, width=200))
     assert hint in text
     assert text.count("hint") == 1

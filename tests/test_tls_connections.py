@@ -158,9 +158,17 @@ def test_no_certificate_is_left_in_memory() -> None:
         with pair(client, server, names=tls.tls_names("a.example")) as both:
             both.shake()
 
+    other = certificates.client("other")
+    stranger = trusting(cert=other.chain, key=other.key)
+
+    def refuse_client() -> None:
+        with pair(stranger, server) as both:
+            both.shake()
+
     # One certificate leaked each time takes 3 KiB.
     assert grown(visit, 150, warm=50) < 150
     assert grown(refuse, 150, warm=50) < 150
+    assert grown(refuse_client, 150, warm=50) < 150
 
 
 def test_many_threads_may_share_one_options_object() -> None:

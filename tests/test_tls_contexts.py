@@ -187,7 +187,7 @@ def test_replaced_contexts_and_their_trust_are_freed(tmp_path: Path) -> None:
     count = itertools.count()
 
     def replace() -> None:
-        os.utime(bundle, (next(count), 0))
+        os.utime(bundle, (0, next(count)))
         context_for(options, "client")
 
     # A bundle takes over 1 MiB; the caches keep up to 32.

@@ -81,7 +81,7 @@ async def clogged(make: Callable[..., Awaitable[Pair]], *kind: Secure) -> Pair:
         assert stream.socket._connection is not None
         for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock = stream.socket._connection.socket
-            sock.setsockopt(socket.SOL_SOCKET, buffer, 16384)
+            sock.setsockopt(socket.SOL_SOCKET, buffer, 1 << 17)
     for stream in pair:
         assert stream._writer.write(bytes(1 << 20))._is_pending()
     return pair

@@ -63,14 +63,14 @@ class Promise(Generic[T]):
         self._reactions: list[Callable[[], None]] | None = None
 
     @classmethod
-    def resolve(cls, value: T | Promise[T] | None = None) -> Promise[T]:
+    def resolve(cls, value: Any = None) -> Promise[Any]:
         """A promise fulfilled with `value`; `value` itself if it is a promise."""
         if isinstance(value, Promise):
             return value
-        return fulfilled(current(), cast("T", value))
+        return fulfilled(current(), value)
 
     @classmethod
-    def reject(cls, error: BaseException) -> Promise[T]:
+    def reject(cls, error: BaseException) -> Promise[Any]:
         """A promise rejected with `error`."""
         return rejected(current(), error)
 

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import sys
+from typing import Final, NoReturn
 
 from rich.console import Console, RenderableType
 
+from .exits import OutputClosed
+
 __all__ = ["error_console", "output_console", "print_trimmed"]
 
-_FILE_WIDTH = 120
+_FILE_WIDTH: Final = 120
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        """Called by rich, which by itself would exit with 1."""
+        raise OutputClosed
 
 
 def output_console() -> Console:
     """Standard output. In a file or pipe lines are up to 120 columns wide."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
+    return _Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
 
 
 def error_console() -> Console:
     """Standard error; lines are not wrapped."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_trimmed(console: Console, what: RenderableType) -> None:

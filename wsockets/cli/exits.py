@@ -16,6 +16,7 @@ __all__ = [
     "OUTPUT_CLOSED",
     "USAGE",
     "Exit",
+    "OutputClosed",
     "exit_for",
 ]
 
@@ -24,6 +25,10 @@ INTERNAL: Final = 1
 USAGE: Final = 2
 CTRL_C: Final = 130
 OUTPUT_CLOSED: Final = 141
+
+
+class OutputClosed(Exception):
+    """Whoever read the output has gone."""
 
 
 @attrs.frozen

@@ -14,8 +14,15 @@ from ..errors import SocketError
 from .connect import connect_command
 from .console import error_console
 from .demo import demo_command
-from .exits import CTRL_C, INTERNAL, OK, OUTPUT_CLOSED, USAGE, exit_for
-from .relay import OutputClosed
+from .exits import (
+    CTRL_C,
+    INTERNAL,
+    OK,
+    OUTPUT_CLOSED,
+    USAGE,
+    OutputClosed,
+    exit_for,
+)
 from .report import message_of
 
 __all__ = ["main", "program"]
@@ -23,6 +30,16 @@ __all__ = ["main", "program"]
 
 class Program(click.Group):
     """Ends with this program's exit codes, whatever click would have chosen."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, and have what it printed out of the buffer."""
+        try:
+            status = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            # click would exit with 1.
+            raise OutputClosed from error
+        return status
 
     def main(
         self,
@@ -38,7 +55,6 @@ class Program(click.Group):
 def _run(group: click.Group, args: Sequence[str] | None, name: str) -> int:
     try:
         status = click.Group.main(group, args, name, standalone_mode=False)
-        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return USAGE
@@ -47,7 +63,7 @@ def _run(group: click.Group, args: Sequence[str] | None, name: str) -> int:
     except SocketError as error:
         complain(error.code, message_of(error))
         return exit_for(error.code)
-    except (BrokenPipeError, OutputClosed):
+    except OutputClosed:
         # What is still buffered cannot go anywhere, and says so again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return OUTPUT_CLOSED
@@ -64,7 +80,9 @@ def complain(code: str, message: str) -> None:
     )
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "wsockets", cls=Program, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(
     None, "-V", "--version", package_name="wsockets", message="%(prog)s %(version)s"
 )

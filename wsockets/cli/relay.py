@@ -27,19 +27,16 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ..errors import SocketError
+from .exits import OutputClosed
 
 if TYPE_CHECKING:
     from ..promise import Promise
     from ..socket import Socket
 
-__all__ = ["AHEAD", "CHUNK", "Crlf", "OutputClosed", "relay"]
+__all__ = ["AHEAD", "CHUNK", "Crlf", "relay"]
 
 AHEAD: Final = 16
 CHUNK: Final = 1 << 18
-
-
-class OutputClosed(Exception):
-    """Whoever read the output has gone."""
 
 
 class Crlf:

@@ -107,7 +107,7 @@ def _describe(doing: str, error: BaseException, handshake: Handshake) -> SocketE
     def failure(text: str, code: ErrorCode) -> SocketError:
         return SocketError(f"could not {doing}: {text}", code=code)
 
-    if not handshake.finished and isinstance(error, SSL.Error):
+    if isinstance(error, SSL.Error):
         if handshake.failure is not None:
             refused = handshake.failure
             result = failure(
