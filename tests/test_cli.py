@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
@@ -47,12 +47,16 @@ def run(
     )
 
 
-def start(*arguments: object, **files: Any) -> subprocess.Popen[bytes]:
+def start(
+    *arguments: object, through: str = 'exec "$@"', **files: Any
+) -> subprocess.Popen[bytes]:
+    """The program, running; `through` is the shell's line that starts it."""
     files = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE} | files
     command = [*WSOCKETS, "connect", *map(str, arguments)]
-    process: subprocess.Popen[bytes]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=False, **files)
-    return process
+    process: Any = subprocess.Popen(
+        ["sh", "-c", through, "sh", *command], stderr=subprocess.PIPE, **files
+    )
+    return cast("subprocess.Popen[bytes]", process)
 
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
@@ -214,7 +218,7 @@ def test_a_standard_input_that_is_closed_is_at_its_end() -> None:
         connection.sendall(b"answer")
 
     with server(serve) as address:
-        with start(address, stdin=None, preexec_fn=lambda: os.close(0)) as process:
+        with start(address, through='exec "$@" <&-') as process:
             assert process.stdout is not None
             assert process.stdout.read() == b"answer"
             assert ended(process) == (0, "")
@@ -229,7 +233,7 @@ def test_a_standard_output_that_is_closed_is_an_error_and_no_socket() -> None:
         heard.append(to_the_end(connection))
 
     with server(serve) as address:
-        with start(address, stdout=None, preexec_fn=lambda: os.close(1)) as process:
+        with start(address, through='exec "$@" >&-') as process:
             status, complaint = ended(process)
     assert status == 1
     assert "Bad file descriptor" in complaint
@@ -585,9 +589,6 @@ def test_ctrl_c_exits_with_130_and_nothing_else(mode: tuple[str, ...]) -> None:
 
 
 def test_a_background_job_of_a_shell_ignores_ctrl_c() -> None:
-    def ignore() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
     connected, go = threading.Event(), threading.Event()
 
     def serve(connection: socket.socket) -> None:
@@ -595,7 +596,10 @@ def test_a_background_job_of_a_shell_ignores_ctrl_c() -> None:
         assert go.wait(30)
         connection.sendall(b"still here")
 
-    with server(serve) as address, start(address, preexec_fn=ignore) as process:
+    with (
+        server(serve) as address,
+        start(address, through='trap "" INT; exec "$@"') as process,
+    ):
         assert connected.wait(30)
         process.send_signal(signal.SIGINT)
         go.set()

@@ -165,10 +165,9 @@ def test_no_certificate_is_left_in_memory() -> None:
         with pair(stranger, server) as both:
             both.shake()
 
-    # One certificate leaked each time takes 3 KiB.
-    assert grown(visit, 150, warm=50) < 150
-    assert grown(refuse, 150, warm=50) < 150
-    assert grown(refuse_client, 150, warm=50) < 150
+    for step in (visit, refuse, refuse_client):
+        # A certificate takes some 3,000; the allocators take a while to settle.
+        assert grown(step, 60, warm=60) < 500
 
 
 def test_many_threads_may_share_one_options_object() -> None:

@@ -171,6 +171,10 @@ class TlsConnection(_Fd):
         self._tls = connection
         self._ssl: Any = connection._ssl
         self._tolerant = tolerate_truncation
+        # pyOpenSSL sets it: one call would go on for as long as the peer sends
+        # tickets and key updates. Without it each costs the peer a turn of the
+        # event loop, which other tasks share.
+        lib.SSL_clear_mode(self._ssl, lib.SSL_MODE_AUTO_RETRY)
         # What OpenSSL was given and could not send all of.
         self._in_flight: bytes | None = None
         # The failure that stood behind data which was delivered first.
