@@ -241,6 +241,20 @@ def test_a_standard_output_that_is_closed_is_an_error_and_no_socket() -> None:
     assert heard == [b""]
 
 
+def test_the_exit_code_tells_where_standard_error_is_closed() -> None:
+    with closed_port() as port:
+        with start(f"127.0.0.1:{port}", through='exec "$@" 2>&-') as process:
+            assert ended(process) == (4, "")
+
+
+def test_a_report_that_cannot_be_written_exits_with_1() -> None:
+    with server(until_gone) as address:
+        with start(address, "--info", through='exec "$@" >&-') as process:
+            status, complaint = ended(process)
+    assert status == 1
+    assert "Bad file descriptor" in complaint
+
+
 def test_an_output_that_nobody_reads_any_more_ends_it_quietly() -> None:
     def serve(connection: socket.socket) -> None:
         with pytest.raises(ConnectionError):
@@ -700,18 +714,6 @@ def test_the_version_is_that_of_the_package() -> None:
     assert re.fullmatch(r"wsockets \d+\.\d+\.\S+\n", result.stdout)
 
 
-def test_an_error_of_the_system_exits_with_1(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def broken(*_: object) -> None:
-        raise OSError(24, "Too many open files")
-
-    monkeypatch.setattr("wsockets.cli.connect.trio.run", broken)
-    result = parsed("localhost:1")
-    assert result.exit_code == 1
-    assert result.stderr == "wsockets: os: [Errno 24] Too many open files\n"
-
-
 def test_an_early_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -720,11 +722,12 @@ def test_an_early_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None
     assert parsed("localhost:1").exit_code == 130
 
 
-def test_a_report_that_nobody_reads_ends_quietly() -> None:
+@pytest.mark.parametrize("mode", ["--json", "--info"])
+def test_a_report_that_nobody_reads_ends_quietly(mode: str) -> None:
     with server(until_gone) as address:
         reading, writing = os.pipe()
         os.close(reading)
-        with start(address, "--json", stdout=writing) as process:
+        with start(address, mode, stdout=writing) as process:
             os.close(writing)
             assert ended(process) == (141, "")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket as _socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable
@@ -25,9 +26,12 @@ from wsockets import (
     AbortController,
     AbortError,
     AbortSignal,
+    Promise,
+    ReadableStream,
     Socket,
     SocketError,
     SocketInfo,
+    WritableStream,
     connect,
 )
 
@@ -784,3 +788,153 @@ class TestStartTls:
                 assert details.verified is (options == {}) and trusted
                 await upgraded.close()
                 await peer.close()
+
+
+# -- what the text says beyond that
+
+
+class TestTheText:
+    """Statements of the specification that nothing above shows by itself."""
+
+    async def test_every_attribute_has_its_value_at_once(self, secure: Secure) -> None:
+        async with listening() as (_, port):
+            address = f"localhost:{port}"
+            one = binding().connect(address, secureTransport=secure)
+            other = binding().connect(address, secureTransport=secure)
+            assert isinstance(one, Socket)
+            assert isinstance(one.readable, ReadableStream)
+            assert isinstance(one.writable, WritableStream)
+            assert one.upgraded is False
+            assert one.secureTransport == secure
+            promises = {one.opened, one.closed, other.opened, other.closed}
+            assert len(promises) == 4
+            for promise in promises:
+                assert isinstance(promise, Promise)
+                assert promise._is_pending()
+            await one.close()
+            await other.close()
+
+    async def test_it_opens_when_the_handshake_is_complete_and_not_before(
+        self,
+    ) -> None:
+        async with listening() as (listener, port):
+            socket = binding().connect(f"localhost:{port}", secureTransport="on")
+            tcp = await listener.accept()
+            stream = trio.SSLStream(tcp, server_context(), server_side=True)
+            # The ClientHello is there, so the connection is.
+            await trio.lowlevel.wait_readable(tcp.socket)
+            await settle()
+            assert socket.opened._is_pending()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stream.do_handshake)
+                info = await socket.opened
+            assert info == SocketInfo(
+                f"127.0.0.1:{port}", "{}:{}".format(*tcp.socket.getpeername()), None
+            )
+            await socket.close()
+            await trio.aclose_forcefully(stream)
+
+    async def test_a_failure_that_nobody_looks_at_is_reported_nowhere(
+        self,
+        caplog: pytest.LogCaptureFixture,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        socket = connect(f"127.0.0.1:{refused_port()}")
+        # Another promise tells when it has failed.
+        await failure(socket.writable.getWriter().closed)
+        assert repr((socket.opened, socket.closed)).count("rejected") == 2
+        del socket
+        gc.collect()
+        await settle()
+        assert not caplog.records
+        assert capfd.readouterr() == ("", "")
+
+    async def test_ending_both_streams_leaves_closed_pending(
+        self, secure: Secure
+    ) -> None:
+        async with connected(secure) as (socket, peer):
+            await socket.readable.cancel("enough")
+            assert socket.closed._is_pending()
+            await socket.writable.close()
+            assert await peer.receive_to_end() == b""
+            await settle()
+            assert socket.closed._is_pending()
+            await socket.close()
+        async with connected(secure) as (socket, _):
+            await socket.writable.abort("enough")
+            await socket.readable.cancel()
+            await settle()
+            assert socket.closed._is_pending()
+
+    @pytest.mark.parametrize("half_open", [False, True])
+    @pytest.mark.parametrize("call", ["read", "write", "flush"])
+    async def test_a_failure_ends_everything_whichever_call_notices_it(
+        self, call: str, half_open: bool, secure: Secure
+    ) -> None:
+        async with connected(secure, allowHalfOpen=half_open) as (socket, peer):
+            assert socket._connection is not None
+            sock = socket._connection.socket
+            reader = socket.readable.getReader()
+            writer = socket.writable.getWriter()
+            if call == "flush":
+                while (writer.desiredSize or 0) > 0:
+                    writer.write(bytes(1 << 20))
+                await settle()
+            peer.reset()
+            if call == "read":
+                await failure(reader.read())
+            elif call == "write":
+                await trio.lowlevel.wait_readable(sock)
+                while socket.closed._is_pending():
+                    writer.write(b"x")
+            await socket.closed
+            assert sock.fileno() == -1
+            error = await failure(reader.read())
+            assert error.code == "reset"
+            for promise in (reader.closed, writer.closed, writer.write(b"x")):
+                assert await failure(promise) is error
+
+    async def test_close_after_the_peers_end_resolves(self, secure: Secure) -> None:
+        async with connected(secure, closeTimeout=60) as (socket, peer):
+            assert socket._connection is not None
+            await peer.end()
+            await trio.lowlevel.wait_readable(socket._connection.socket)
+            assert socket.closed._is_pending()
+            await socket.close()
+            assert await socket.readable.getReader().read() == (None, True)
+
+    async def test_what_is_queued_is_counted_in_bytes(self) -> None:
+        async with listening() as (listener, port):
+            socket = connect(f"127.0.0.1:{port}", highWaterMark=100)
+            writer = socket.writable.getWriter()
+            for chunk, left in (("grüß", 94), (bytes(90), 4), (b"", 4), (b"12345", -1)):
+                writer.write(chunk)
+                assert writer.desiredSize == left
+            assert writer.ready._is_pending()
+            async with await listener.accept() as stream:
+                peer = Peer(stream)
+                await peer.receive_exactly(101)
+                await writer.ready
+                assert writer.desiredSize == 100
+                await socket.close()
+
+    @pytest.mark.parametrize("chunk", [None, 1, ["a"], "\ud800"], ids=repr)
+    async def test_a_bad_chunk_rejects_its_write_and_not_the_call(
+        self, chunk: object
+    ) -> None:
+        async with connected() as (socket, peer):
+            writer = socket.writable.getWriter()
+            while (writer.desiredSize or 0) > 0:
+                queued = writer.write(bytes(1 << 20))
+            size = writer.desiredSize
+            bad = writer.write(chunk)
+            good = writer.write(b"after")
+            assert queued._is_pending()
+            assert size is not None
+            assert writer.desiredSize == size - 5
+            with pytest.raises(TypeError):
+                await bad
+            ended = writer.close()
+            assert (await peer.receive_to_end())[-6:] == b"\0after"
+            for promise in (queued, good, ended):
+                await promise

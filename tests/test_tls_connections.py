@@ -230,7 +230,3 @@ def test_hellos_in_pieces_are_put_together() -> None:
                 slow.do_handshake()
             near.setblocking(False)
             assert near.recv(65536)[0] == 0x16
-
-
-def test_the_interface_is_what_it_exports() -> None:
-    assert {name for name in vars(tls) if name in tls.__all__} == set(tls.__all__)

@@ -120,10 +120,20 @@ def test_a_wrong_member_is_refused_with_what_is_accepted(
     assert info.value.code == "option"
 
 
-def test_none_is_no_value_for_members_with_a_default() -> None:
-    for member in ("verify", "minVersion"):
-        with pytest.raises(SocketError, match=member):
-            TlsOptions(**{member: None})  # type: ignore[arg-type]
+def test_none_stands_for_a_member_that_was_not_given() -> None:
+    names = [field.name for field in attrs.fields(TlsOptions)]
+    assert TlsOptions(dict.fromkeys(names)) == TlsOptions()
+    assert TlsOptions(verify=None, min_version=None) == TlsOptions()
+
+
+def test_members_come_in_a_mapping_or_as_keywords_in_either_spelling() -> None:
+    expected = TlsOptions(minVersion="1.3", verify="ca")
+    assert TlsOptions({"min_version": "1.3"}, verify="ca") == expected
+    assert TlsOptions({"minVersion": "1.3", "verify": "ca", "else": 1}) == expected
+    with pytest.raises(SocketError, match="twice"):
+        TlsOptions(minVersion="1.3", min_version="1.3")
+    with pytest.raises(TypeError, match="unexpected"):
+        TlsOptions(minimum="1.3")  # type: ignore[call-arg]
 
 
 def test_no_secret_is_in_a_repr() -> None:
@@ -180,8 +190,8 @@ def test_a_copy_is_as_good_as_the_original() -> None:
 
 def test_only_a_psk_by_itself_is_psk_only() -> None:
     psk = (b"identity", b"key")
-    assert TlsOptions(psk=psk).psk_only
-    assert TlsOptions(psk=psk, verify="none").psk_only
-    assert not TlsOptions(psk=psk, ca="pem").psk_only
-    assert not TlsOptions(psk=psk, cert="pem").psk_only
-    assert not TlsOptions().psk_only
+    assert TlsOptions(psk=psk)._psk_only
+    assert TlsOptions(psk=psk, verify="none")._psk_only
+    assert not TlsOptions(psk=psk, ca="pem")._psk_only
+    assert not TlsOptions(psk=psk, cert="pem")._psk_only
+    assert not TlsOptions()._psk_only

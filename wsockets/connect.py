@@ -32,6 +32,8 @@ from .tls import TlsOptions
 
 __all__ = ["Binding", "adopt", "connect"]
 
+_LARGEST_FD: Final = 2**31 - 1
+
 _TLS_ELSEWHERE: Final = {
     name: (
         f"connect() takes no {name!r}: TLS settings belong to a binding object, "
@@ -257,6 +259,8 @@ def _take(fd: int | _socket.socket) -> _socket.socket:
             f"adopt() takes an fd or a socket.socket, not {type(fd).__name__}",
             code="option",
         )
+    if not 0 <= number <= _LARGEST_FD:
+        raise _not_adoptable(number, "is no descriptor")
     try:
         sock = _socket.socket(fileno=number)
     except OSError as error:

@@ -45,6 +45,8 @@ _RECEIVE: Final = 65536
 _SLICE: Final = 131072
 # A record of at least so many bytes is taken for bulk.
 _BULKY: Final = 8192
+# How many reads look for tickets at the end; servers send two as a rule.
+_TICKETS: Final = 4
 _INT_MAX: Final = 2**31 - 1
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
@@ -183,6 +185,7 @@ class TlsConnection(_Fd):
 
     def handshake(self) -> Want | None:
         """Go on with the handshake; None when it is complete."""
+        lib.ERR_clear_error()
         try:
             self._tls.do_handshake()
         except SSL.WantReadError:
@@ -305,12 +308,12 @@ class TlsConnection(_Fd):
         return super().release()
 
     def _end_session(self) -> None:
-        # OpenSSL calls a session bad whose connection is freed without the two
-        # close_notify, and would never resume it. A fatal error did that already.
+        if tls.keeps_sessions(self._tls):
+            # TLS 1.3 sends its tickets after the handshake, each read takes one.
+            for _ in range(_TICKETS):
+                lib.ERR_clear_error()
+                lib.SSL_read(self._ssl, _scratch.buffer, _RECEIVE)
         tls.store_session(self._tls)
-        lib.SSL_set_shutdown(
-            self._ssl, lib.SSL_SENT_SHUTDOWN | lib.SSL_RECEIVED_SHUTDOWN
-        )
 
     def _keep(self, count: int) -> None:
         """Remember why there is no more behind what was just read."""

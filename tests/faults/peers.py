@@ -28,6 +28,7 @@ __all__ = [
     "exactly",
     "happened",
     "line",
+    "paired",
     "reset",
     "scripted",
     "to_the_end",
@@ -40,22 +41,25 @@ Script = Callable[[socket.socket], None]
 
 
 @attrs.define(eq=False)
-class _Server:
+class _Actors:
+    """The threads that follow one script."""
+
     script: Script
-    listener: socket.socket
     threads: list[threading.Thread] = attrs.field(factory=list)
     connections: list[socket.socket] = attrs.field(factory=list)
     failures: list[BaseException] = attrs.field(factory=list)
 
-    def accept(self) -> None:
+    def accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):  # the listener was shut down
             while True:
-                sock, _ = self.listener.accept()
-                sock.settimeout(WITHIN)
-                thread = threading.Thread(target=self.follow, args=(sock,))
-                self.connections.append(sock)
-                self.threads.append(thread)
-                thread.start()
+                self.start(listener.accept()[0])
+
+    def start(self, sock: socket.socket) -> None:
+        sock.settimeout(WITHIN)
+        thread = threading.Thread(target=self.follow, args=(sock,))
+        self.connections.append(sock)
+        self.threads.append(thread)
+        thread.start()
 
     def follow(self, sock: socket.socket) -> None:
         with sock:
@@ -73,6 +77,11 @@ class _Server:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
+    async def end(self) -> None:
+        """Wait for all of them."""
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self.join)
+
 
 @contextlib.asynccontextmanager
 async def scripted(script: Script) -> AsyncIterator[str]:
@@ -81,22 +90,46 @@ async def scripted(script: Script) -> AsyncIterator[str]:
     It has to end by itself, at the latest when its connection is closed; if the
     block fails its connections are cut.
     """
+    certificates.server()  # once, and not in two threads at the same time
+    actors = _Actors(script)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        server = _Server(script, listener)
-        acceptor = threading.Thread(target=server.accept)
+        acceptor = threading.Thread(target=actors.accept, args=(listener,))
         acceptor.start()
         try:
             yield f"127.0.0.1:{listener.getsockname()[1]}"
         except BaseException:
-            server.cut()
+            actors.cut()
             raise
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             acceptor.join()
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(server.join)
-    if server.failures:
-        raise server.failures[0]
+            await actors.end()
+    if actors.failures:
+        raise actors.failures[0]
+
+
+@contextlib.asynccontextmanager
+async def paired(script: Script, *, buffers: int) -> AsyncIterator[socket.socket]:
+    """`script` at one end of a pair of unix sockets; the block is given the other.
+
+    The kernel holds about `buffers` bytes for each direction, unlike for TCP,
+    which thinks about it. The block, or who adopts it, closes its end.
+    """
+    certificates.server()
+    actors = _Actors(script)
+    near, far = socket.socketpair()
+    for sock in (near, far):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffers)
+    actors.start(far)
+    try:
+        yield near
+    except BaseException:
+        actors.cut()
+        raise
+    finally:
+        await actors.end()
+    if actors.failures:
+        raise actors.failures[0]
 
 
 async def happened(event: threading.Event) -> None:

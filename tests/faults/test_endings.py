@@ -369,6 +369,22 @@ async def test_what_follows_close_notify_is_not_read(half_open: bool) -> None:
         await socket_.close()
 
 
+async def test_an_end_that_was_announced_as_cancelled_is_an_end() -> None:
+    # As Java's TLS does it, and RFC 8446, section 6.1, wants it.
+    def script(sock: socket.socket) -> None:
+        forger = Forger(sock)
+        forger.send(b"all of it")
+        sock.sendall(forger.alert(1, 90) + forger.alert(1, 0))
+        to_the_end(sock)
+
+    async with scripted(script) as address:
+        socket_ = await secure(address)
+        reader = socket_.readable.getReader()
+        assert (await reader.read()).value == b"all of it"
+        assert await reader.read() == (None, True)
+        await socket_.closed
+
+
 async def test_close_notify_twice_is_one_end() -> None:
     received: list[bytes] = []
 

@@ -64,13 +64,20 @@ def _run(group: click.Group, args: Sequence[str] | None, name: str) -> int:
         complain(error.code, message_of(error))
         return exit_for(error.code)
     except OutputClosed:
-        # What is still buffered cannot go anywhere, and says so again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _discard_output()
         return OUTPUT_CLOSED
     except OSError as error:
+        _discard_output()
         complain("os", str(error))
         return INTERNAL
     return status if isinstance(status, int) else OK
+
+
+def _discard_output() -> None:
+    """What is still buffered cannot be written, and would say so again at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
 
 
 def complain(code: str, message: str) -> None:
@@ -103,13 +110,14 @@ def main() -> NoReturn:
 def occupy_standard_files() -> None:
     """Give standard files that were closed a file, so that no socket gets their number.
 
-    A closed input is at its end; a closed output fails when it is written to.
+    A closed input is at its end, a closed output fails when it is written to, and
+    complaints go nowhere.
     """
-    for fd in (0, 1, 2):
+    for fd, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDONLY)
+            os.open(os.devnull, mode)
     if sys.stdout is None:
         sys.stdout = os.fdopen(1, "w", closefd=False)
     if sys.stderr is None:

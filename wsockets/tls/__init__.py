@@ -31,7 +31,7 @@ from .info import TlsInfo, tls_info
 from .names import TlsNames, tls_names
 from .options import TlsOptions, TlsOptionsMembers
 from .report import tls_error
-from .sessions import SessionCache, store_session
+from .sessions import SessionCache, keeps_sessions, store_session
 
 __all__ = [
     "SessionCache",
@@ -42,6 +42,7 @@ __all__ = [
     "check_options",
     "client_connection",
     "finish_handshake",
+    "keeps_sessions",
     "server_connection",
     "store_session",
     "tls_error",

@@ -92,9 +92,9 @@ def limits(options: TlsOptions, *, server: bool) -> Limits:
             )
         maximum = min(maximum or "1.2", "1.2")
     if options.psk is not None and not options.ciphers:
-        suites = [*_SHA256, *(() if options.psk_only else _SHA384)]
+        suites = [*_SHA256, *(() if options._psk_only else _SHA384)]
     if options.psk is not None and not ciphers:
-        ciphers = [_PSK_ONLY if options.psk_only else _PSK_FIRST]
+        ciphers = [_PSK_ONLY if options._psk_only else _PSK_FIRST]
     return Limits(minimum, maximum, ":".join(ciphers) or None, ":".join(suites) or None)
 
 

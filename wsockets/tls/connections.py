@@ -39,7 +39,7 @@ def check_options(options: TlsOptions, names: TlsNames | None, role: Role) -> No
 
 
 def _check_name(options: TlsOptions, names: TlsNames) -> None:
-    if options.verify == "full" and not options.psk_only and names.verify_name is None:
+    if options.verify == "full" and not options._psk_only and names.verify_name is None:
         raise SocketError(
             'verify "full" needs a name to verify: give a hostname, sni or '
             'expectedServerHostname, or set verify to "ca" or "none"',

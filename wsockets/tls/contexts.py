@@ -84,7 +84,7 @@ def _version(options: TlsOptions, role: Role) -> Hashable:
 
 def _checks(options: TlsOptions) -> bool:
     """Whether a client needs certificates to trust."""
-    return options.verify != "none" and not options.psk_only
+    return options.verify != "none" and not options._psk_only
 
 
 def _make(
@@ -94,8 +94,10 @@ def _make(
         return _server(options, optional)
     if options.cert is not None or options.key is not None or options.psk is not None:
         return _client(options)
+    # Files are in the version, by path and stamp.
+    given = each(options.ca)
     key = (
-        options.ca,
+        tuple(None if isinstance(one, os.PathLike) else one for one in given),
         options.verify,
         options.minVersion,
         options.maxVersion,
@@ -117,7 +119,7 @@ def _client(options: TlsOptions) -> SSL.Context:
         )
     context = _common(options, SSL.TLS_CLIENT_METHOD, server=False)
     if options.verify != "none":
-        if not options.psk_only:
+        if not options._psk_only:
             openssl.share_store(context, store_for(options))
         openssl.set_verify(context, SSL.VERIFY_PEER, VERIFY)
     return context

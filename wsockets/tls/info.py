@@ -65,7 +65,7 @@ def _verified(connection: SSL.Connection, certified: bool) -> bool:
         return True
     if handshake.role == "server":
         # A session resumed without a certificate began with the key, or anyone.
-        if handshake.resumed and options.psk_only:
+        if handshake.resumed and options._psk_only:
             return True
         return options.ca is not None and certified and openssl.verified(connection)
     return handshake.verifies and openssl.verified(connection)

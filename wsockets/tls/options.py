@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, get_args
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    TypeAlias,
+    TypedDict,
+    Unpack,
+    get_args,
+)
 
 import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from ..errors import SocketError
+from ..options import given_members
 from .sessions import SessionCache
 
 if TYPE_CHECKING:
@@ -186,6 +196,24 @@ def _path(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         raise _refuse(attribute.name, f"is the path of a file, not {_shown(value)}")
 
 
+class TlsOptionsMembers(TypedDict, total=False):
+    """The members of `TlsOptions` as keywords or in a dict, in either spelling."""
+
+    ca: Certificates | None
+    cert: Certificates | None
+    key: KeySource | None
+    password: Password | None
+    psk: Psk | None
+    verify: Verify | None
+    minVersion: TlsVersion | None
+    min_version: TlsVersion | None
+    maxVersion: TlsVersion | None
+    max_version: TlsVersion | None
+    ciphers: str | None
+    sessions: SessionCache | None
+    keylog: str | os.PathLike[str] | None
+
+
 class _Keeper:
     """Where a TlsOptions keeps the contexts made of it, which die with it.
 
@@ -205,7 +233,7 @@ class _Keeper:
             return self._memo
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(repr=False, init=False)
 class TlsOptions(_Keeper):
     """How to do TLS: whom to trust, who we are, and within which limits.
 
@@ -236,6 +264,7 @@ class TlsOptions(_Keeper):
     - `keylog`: a file to which the secrets of each connection are appended, in the
       format of SSLKEYLOGFILE, readable by the owner only. For debugging.
 
+    Made of a mapping or keywords, in either spelling; None means the default.
     Raises SocketError (code "option") for a member of another type or range. What
     is in the certificates and files is looked at when they are used.
     """
@@ -256,6 +285,13 @@ class TlsOptions(_Keeper):
     sessions: SessionCache | None = attrs.field(default=None, validator=_sessions)
     keylog: str | os.PathLike[str] | None = attrs.field(default=None, validator=_path)
 
+    def __init__(
+        self, options: object = None, **members: Unpack[TlsOptionsMembers]
+    ) -> None:
+        self.__attrs_init__(
+            **given_members(TlsOptions, options, members, where="TlsOptions()")
+        )
+
     @property
     def min_version(self) -> TlsVersion:
         """`minVersion`."""
@@ -267,7 +303,7 @@ class TlsOptions(_Keeper):
         return self.maxVersion
 
     @property
-    def psk_only(self) -> bool:
+    def _psk_only(self) -> bool:
         """Whether a pre-shared key is all there is to trust."""
         return self.psk is not None and self.ca is None and self.cert is None
 
@@ -285,21 +321,3 @@ class TlsOptions(_Keeper):
                 text = repr(value)
             shown.append(f"{field.name}={text}")
         return f"TlsOptions({', '.join(shown)})"
-
-
-class TlsOptionsMembers(TypedDict, total=False):
-    """The members of `TlsOptions` as keywords, in both spellings."""
-
-    ca: Certificates | None
-    cert: Certificates | None
-    key: KeySource | None
-    password: Password | None
-    psk: Psk | None
-    verify: Verify
-    minVersion: TlsVersion
-    min_version: TlsVersion
-    maxVersion: TlsVersion | None
-    max_version: TlsVersion | None
-    ciphers: str | None
-    sessions: SessionCache | None
-    keylog: str | os.PathLike[str] | None

@@ -64,6 +64,7 @@ _REASONS: Final = {
     "wrong version number": _NOT_TLS,
     "http request": f"{_NOT_TLS}: it sent a plaintext HTTP request",
     "https proxy request": f"{_NOT_TLS}: it sent a plaintext HTTP CONNECT request",
+    "unknown protocol": f"{_NOT_TLS}, or only a version that is long obsolete",
     "packet length too long": f"{_NOT_TLS}, or sent a damaged record",
     "unsupported protocol": "there is no TLS version in common; see minVersion, "
     "maxVersion and the security level in ciphers",

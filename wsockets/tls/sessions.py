@@ -32,7 +32,7 @@ from ..errors import SocketError
 from . import openssl
 from .handshake import handshake_of
 
-__all__ = ["SessionCache", "Stored", "offer_session", "store_session"]
+__all__ = ["SessionCache", "Stored", "keeps_sessions", "offer_session", "store_session"]
 
 _MAX_AGE: Final = 24 * 3600.0
 _PER_KEY: Final = 8
@@ -136,6 +136,12 @@ def offer_session(connection: SSL.Connection, endpoint: Hashable) -> bool:
     handshake.offered = openssl.current_session(connection)
     handshake.offered_expires = stored.expires
     return True
+
+
+def keeps_sessions(connection: SSL.Connection) -> bool:
+    """Whether `store_session` has a use for a ticket."""
+    handshake = handshake_of(connection)
+    return handshake.finished and handshake.options.sessions is not None
 
 
 def store_session(connection: SSL.Connection) -> None:

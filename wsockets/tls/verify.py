@@ -62,7 +62,7 @@ def _judge(
 ) -> tuple[int, str, BaseException | None] | None:
     """None if all is well so far, else OpenSSL's error code, the reason, the cause."""
     depth = lib.X509_STORE_CTX_get_error_depth(store)
-    if handshake.role == "client" and handshake.options.psk_only:
+    if handshake.role == "client" and handshake.options._psk_only:
         reason = (
             "the peer answered with a certificate, but only the pre-shared key is "
             "trusted; give ca to accept certificates as well"

@@ -6,9 +6,9 @@ source is printed, it is run, and what it returns is shown.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+import re
 
-from ... import Binding, SocketError, connect
+from ... import Binding, ReadableStreamDefaultReader, SocketError, connect
 from ...starttls import upgrade
 from .query import first_row, query, startup
 
@@ -51,7 +51,7 @@ async def mail(server: str, binding: Binding) -> str:
     socket = binding.connect(server, secureTransport="starttls")
     async with await upgrade(socket, "smtp") as secure:
         writer = secure.writable.getWriter()
-        replies = aiter(smtp_replies(secure.readable))
+        reader = secure.readable.getReader()
         for command in (
             "EHLO localhost\r\n",
             "MAIL FROM:<demo@localhost>\r\n",
@@ -60,8 +60,8 @@ async def mail(server: str, binding: Binding) -> str:
             LETTER,
         ):
             await writer.write(command)
-            reply = await anext(replies)
-        return reply
+            answer = await reply(reader)
+        return answer
 
 
 async def postgresql(server: str, binding: Binding) -> str:
@@ -98,11 +98,12 @@ async def untrusted(server: str) -> str:
         return f"{error.code}: {error}"
 
 
-async def smtp_replies(chunks: AsyncIterable[bytes]) -> AsyncIterable[str]:
-    """The last line of each reply."""
-    buffer = b""
-    async for chunk in chunks:
-        *lines, buffer = (buffer + chunk).split(b"\r\n")
-        for line in lines:
-            if line[3:4] == b" ":
-                yield line.decode()
+async def reply(reader: ReadableStreamDefaultReader) -> str:
+    """The last line of the next reply of an SMTP server."""
+    said = b""
+    while not re.search(rb"^\d{3} .*\r\n\Z", said, re.MULTILINE):
+        value, done = await reader.read()
+        if done:
+            raise SocketError("the mail server hung up", code="closed")
+        said += value
+    return said.decode().splitlines()[-1]

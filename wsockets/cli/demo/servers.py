@@ -102,14 +102,17 @@ def run_mail(files: Files) -> Iterator[Mailbox]:
         async with await loop.create_server(protocol, sock=listener):
             await stopping.wait()
 
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    def run() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(serve())
+
+    thread = threading.Thread(target=run, name="mail")
     thread.start()
     try:
         yield box
     finally:
         loop.call_soon_threadsafe(stopping.set)
         thread.join()
-        loop.close()
 
 
 @contextmanager
@@ -182,9 +185,10 @@ def _free_port() -> int:
 
 def _find_postgresql() -> tuple[Path, str | None]:
     """initdb with postgres beside it, and the user to run them as."""
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    found = shutil.which("initdb") or (debian and debian[-1])
-    if not found:
+    debian = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    newest = max(debian, key=lambda path: float(path.parts[4]), default=None)
+    found = shutil.which("initdb") or newest
+    if found is None:
         raise Missing("there is no PostgreSQL server on this machine")
     initdb = Path(found).resolve()
     if os.geteuid() != 0:

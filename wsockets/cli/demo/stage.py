@@ -57,11 +57,11 @@ class Stage:
 
     def good(self, text: str) -> None:
         """It went as it should."""
-        self._outcome(("✓ ", "bold green"), text)
+        self._outcome(("✓", "bold green"), text)
 
     def error(self, text: str) -> None:
         """The error that the chapter is about."""
-        self._outcome(("✓ ", "bold green"), text, "red")
+        self._outcome(("✓", "bold green"), text, "red")
 
     def letter(self, text: str) -> None:
         """What came by mail."""
@@ -70,7 +70,7 @@ class Stage:
 
     def skipped(self, text: str) -> None:
         """It cannot be shown here."""
-        self._outcome(("– ", "bold yellow"), text, "yellow")
+        self._outcome(("–", "bold yellow"), text, "yellow")
 
     def _outcome(self, mark: tuple[str, str], text: str, style: str = "") -> None:
         outcome = Table.grid(padding=(0, 1))
