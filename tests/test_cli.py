@@ -179,8 +179,7 @@ def test_it_ends_with_the_server_though_the_input_goes_on() -> None:
         assert process.stdout is not None
         process.stdin.write(b"hello")
         process.stdin.flush()
-        assert process.stdout.read() == b"good bye"
-        assert ended(process) == (0, "")
+        assert (process.stdout.read(), *ended(process)) == (b"good bye", 0, "")
 
 
 def test_the_sending_direction_can_be_kept_open() -> None:
@@ -220,8 +219,7 @@ def test_a_standard_input_that_is_closed_is_at_its_end() -> None:
     with server(serve) as address:
         with start(address, through='exec "$@" <&-') as process:
             assert process.stdout is not None
-            assert process.stdout.read() == b"answer"
-            assert ended(process) == (0, "")
+            assert (process.stdout.read(), *ended(process)) == (b"answer", 0, "")
     assert heard == [b""]
 
 
@@ -618,8 +616,7 @@ def test_a_background_job_of_a_shell_ignores_ctrl_c() -> None:
         process.send_signal(signal.SIGINT)
         go.set()
         assert process.stdout is not None
-        assert process.stdout.read() == b"still here"
-        assert ended(process) == (0, "")
+        assert (process.stdout.read(), *ended(process)) == (b"still here", 0, "")
 
 
 # -- the command line ------------------------------------------------------------

@@ -520,9 +520,9 @@ async def test_cancelling_its_nursery_aborts_it_at_any_time(secure: Secure) -> N
             assert error.code == "closed"
             assert "nursery" in str(error)
         peer, _ = server.accept()
-        with peer, pytest.raises(ConnectionResetError):
-            while True:
-                peer.recv(1000)
+        with peer, contextlib.suppress(ConnectionResetError):
+            while peer.recv(1000):
+                pass
     await settle()
     assert not left_behind(before)
 

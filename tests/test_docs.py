@@ -7,6 +7,7 @@ import re
 import ssl
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from doctest import NORMALIZE_WHITESPACE, OutputChecker
@@ -180,17 +181,42 @@ def test_every_code_of_a_socket_error_is_in_the_reference() -> None:
     )
 
 
-def test_every_module_is_in_the_table_of_layers() -> None:
-    rows = [
-        line
-        for line in (DOCS / "topics" / "architecture.md").read_text().splitlines()
+def layers_of_the_page() -> list[list[str]]:
+    """The modules in the table of layers, a row each, the highest first."""
+    text = (DOCS / "topics" / "architecture.md").read_text()
+    return [
+        re.findall(r"`(\w+)`", line.split("|")[1])
+        for line in text.splitlines()
         if line.startswith("| `")
     ]
-    named = [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+
+
+def test_every_module_is_in_the_table_of_layers() -> None:
+    named = [name for row in layers_of_the_page() for name in row]
     package = ROOT / "wsockets"
     modules = {file.stem for file in package.glob("*.py")} - {"__init__"}
     modules |= {file.parent.name for file in package.glob("*/__init__.py")}
     assert sorted(named) == sorted(modules)
+
+
+def test_the_table_of_layers_is_what_holds_for_imports() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (contract,) = (
+        each
+        for each in project["tool"]["importlinter"]["contracts"]
+        if each["id"] == "layers"
+    )
+    page = layers_of_the_page()
+    known = {name for row in page for name in row}
+    # What stands in brackets there may be missing.
+    held = [re.findall(r"\w+", layer) for layer in contract["layers"]]
+    levels = {name: depth for depth, names in enumerate(held) for name in names}
+    depths = [levels[name] for row in page for name in row]
+    assert depths == sorted(depths)
+    assert [known.intersection(names) for names in held if known & {*names}] == [
+        set().union(*(row for row in page if levels[row[0]] == depth))
+        for depth in sorted(set(depths))
+    ]
 
 
 @in_one_worker

@@ -1,4 +1,4 @@
-"""The WinterTC Sockets API for Python, with native bridges.
+"""The WinterTC Sockets API for Python: connect(), WHATWG streams, startTls().
 
     async with connect("example.com:443", secureTransport="on") as socket:
         writer = socket.writable.getWriter()
@@ -17,7 +17,8 @@ from .errors import AbortError, ErrorCode, SocketError
 from .events import Event, EventTarget
 from .options import SecureTransportKind, SocketOptions
 from .promise import Promise
-from .socket import Socket, SocketInfo
+from .socket import Socket
+from .socket_info import SocketInfo
 from .streams import (
     ReadableStream,
     ReadableStreamAsyncIterator,

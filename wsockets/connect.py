@@ -6,9 +6,8 @@ https://sockets-api.proposal.wintertc.org/#binding-object-concept
 
 from __future__ import annotations
 
-import math
 import socket as _socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypedDict, Unpack, final
 
 import attrs
@@ -19,6 +18,7 @@ from .dial import Policy, Proxy, Resolver
 from .errors import SocketError
 from .handshake import Handshake, Security
 from .mixed_options import AdoptMembers, read_adopt
+from .opening import Opening
 from .options import (
     SocketOptions,
     SocketOptionsMembers,
@@ -27,7 +27,7 @@ from .options import (
     spellings,
 )
 from .runtime import Runtime, current
-from .socket import Opening, Socket
+from .socket import Socket
 from .tls import TlsOptions
 
 __all__ = ["Binding", "adopt", "connect"]
@@ -139,8 +139,7 @@ class Binding:
                 resolver=self.resolver,
             )
 
-        opening = Opening(opener, wanted.connectTimeout, target)
-        return _begin(runtime, wanted, security, nursery, opening)
+        return _begin(runtime, wanted, security, nursery, opener, target)
 
     def adopt(
         self,
@@ -162,8 +161,7 @@ class Binding:
         async def opener() -> _socket.socket:
             return sock
 
-        opening = Opening(opener, math.inf, "the peer")
-        return _begin(runtime, wanted, security, nursery, opening, sock.close)
+        return _begin(runtime, wanted, security, nursery, opener, None, sock.close)
 
 
 _default: Final = Binding()
@@ -218,13 +216,14 @@ def _begin(
     options: SocketOptions,
     security: Security,
     nursery: object,
-    opening: Opening,
+    opener: Callable[[], Awaitable[_socket.socket]],
+    target: object,
     discard: Callable[[], None] = lambda: None,
 ) -> Socket:
     """Make the socket; `discard` drops what the opener has if it never runs."""
     handshake = _first_handshake(options, security)
     socket = Socket._make(runtime, options, security, nursery)
-    if not socket._start(opening, handshake):
+    if not socket._start(Opening(runtime, opener, options, handshake, target)):
         discard()
     return socket
 

@@ -331,6 +331,11 @@ class TlsConnection(_Fd):
             return Want.WRITE
         if reason == lib.SSL_ERROR_ZERO_RETURN:
             return None
+        # OpenSSL 4 speaks of an error where close_notify follows user_canceled
+        # (RFC 8446, section 6.1).
+        ended = lib.SSL_get_shutdown(self._ssl) & lib.SSL_RECEIVED_SHUTDOWN
+        if ended and count == 0 and reason == lib.SSL_ERROR_SYSCALL:
+            return None
         try:
             self._tls._raise_ssl_error(self._ssl, count)
         except Exception as error:

@@ -34,23 +34,23 @@ through the socket's gate, which is closed before the fd is.
 from __future__ import annotations
 
 import enum
-import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
 
-from .address import format_address
-from .connection import Connection, PlainConnection, TlsConnection
+from .connection import Connection, TlsConnection
 from .errors import SocketError, as_exception
 from .handshake import Handshake, Security
 from .linger import linger
 from .mixed_options import UpgradeMembers, read_upgrade
+from .opening import Opening
 from .options import SecureTransportKind, SocketOptions, secured
 from .promise import Promise
-from .runtime import Line, Runtime, Scope, protect
+from .runtime import Line, Runtime, protect
 from .runtime.gate import Gate
+from .socket_info import SocketInfo
 from .streams import ReadableStream, WritableStream
 from .streams.direct_readable import DirectReadable
 from .streams.direct_writable import DirectWritable
@@ -64,40 +64,7 @@ if TYPE_CHECKING:
 
     from .tls import TlsInfo
 
-__all__ = ["Opening", "Socket", "SocketInfo"]
-
-
-@attrs.frozen
-class SocketInfo:
-    """What `opened` resolves to: the two ends, and the protocol agreed on.
-
-    Addresses are numeric, "127.0.0.1:443", "[::1]:443" or "unix:/path"; the
-    remote one is the proxy's where there is one.
-    https://sockets-api.proposal.wintertc.org/#socketinfo-dictionary
-    """
-
-    remoteAddress: str | None = None
-    localAddress: str | None = None
-    alpn: str | None = None
-
-    @property
-    def remote_address(self) -> str | None:
-        """`remoteAddress`."""
-        return self.remoteAddress
-
-    @property
-    def local_address(self) -> str | None:
-        """`localAddress`."""
-        return self.localAddress
-
-
-@attrs.frozen
-class Opening:
-    """How a socket gets its connection, and how long that may take."""
-
-    opener: Callable[[], Awaitable[_socket.socket]]
-    seconds: float
-    target: object  # for the message, should it take longer
+__all__ = ["Socket"]
 
 
 class _State(enum.Enum):
@@ -145,11 +112,11 @@ class Socket:
         "_nursery",
         "_on_end",
         "_opened",
+        "_opening",
         "_options",
         "_read_to_end",
         "_readable",
         "_runtime",
-        "_scope",
         "_secure_transport",
         "_security",
         "_state",
@@ -163,11 +130,11 @@ class Socket:
     _nursery: object
     _on_end: list[Callable[[], None]] | None
     _opened: Promise[SocketInfo]
+    _opening: Opening | None
     _options: SocketOptions
     _read_to_end: bool
     _readable: DirectReadable
     _runtime: Runtime
-    _scope: Scope | None
     _secure_transport: SecureTransportKind
     _security: Security
     _state: _State
@@ -194,7 +161,7 @@ class Socket:
         self._upgraded = False
         self._read_to_end = False
         self._connection = None
-        self._scope = None
+        self._opening = None
         self._gate = gate = Gate(runtime)
         self._readable = DirectReadable(runtime, gate, self)
         self._writable = DirectWritable(runtime, gate, self, options.highWaterMark)
@@ -297,9 +264,12 @@ class Socket:
         flushed = self._writable.hand_over()
         self._closed._fulfil(None)
         opening = Opening(
-            lambda: self._hand_over(flushed, secure), math.inf, "the peer"
+            self._runtime,
+            lambda: self._hand_over(flushed, secure),
+            secure._options,
+            handshake,
         )
-        if not secure._start(opening, handshake):
+        if not secure._start(opening):
             self._upgraded_away(SocketError("the upgrade was given up", code="closed"))
         return secure
 
@@ -338,71 +308,29 @@ class Socket:
 
     # -- opening
 
-    def _start(self, opening: Opening, handshake: Handshake | None) -> bool:
+    def _start(self, opening: Opening) -> bool:
         """Have the connection made.
 
         False where the opener will not be called: the signal was aborted.
         """
         if self._state is not _State.CONNECTING:
             return False
-        scope = self._scope = self._runtime.scope(opening.seconds)
-        self._runtime.spawn(
-            self._establish, scope, opening, handshake, name="wsockets connect"
-        )
+        self._opening = opening
+        self._runtime.spawn(self._establish, opening, name="wsockets connect")
         return True
 
-    async def _establish(
-        self, scope: Scope, opening: Opening, handshake: Handshake | None
-    ) -> None:
-        shaking = False
+    async def _establish(self, opening: Opening) -> None:
         try:
-            with scope:
-                sock = await opening.opener()
-                if handshake is None:
-                    self._open(PlainConnection(sock), None)
-                else:
-                    shaking = True
-                    self._runtime.extend(scope, self._options.handshakeTimeout)
-                    self._open(*await self._shake_hands(sock, handshake))
-            self._scope = None
-            if scope.cancelled_caught:
-                self._refused(self._too_late(opening, shaking))
+            connection, alpn = await opening.run()
         except SocketError as error:
             self._refused(error)
         except Exception as error:
             failure = SocketError(f"could not connect: {error}", code="os")
             failure.__cause__ = error
             self._refused(failure)
-
-    def _too_late(self, opening: Opening, shaking: bool) -> SocketError:
-        if shaking:
-            text = (
-                "the TLS handshake was not complete after "
-                f"{self._options.handshakeTimeout:g} s (handshakeTimeout)"
-            )
         else:
-            text = (
-                f"no connection to {opening.target} within {opening.seconds:g} s "
-                "(connectTimeout)"
-            )
-        return SocketError(text, code="timeout")
-
-    async def _shake_hands(
-        self, sock: _socket.socket, handshake: Handshake
-    ) -> tuple[TlsConnection, str | None]:
-        try:
-            connection = handshake.connection(sock, self._options.tolerateTruncation)
-            gate = Gate(self._runtime)
-            gate.open(sock.fileno())
-            while (want := connection.handshake()) is not None:
-                await gate.wait(want)
-            alpn = connection.finish_handshake(
-                handshake.alpn, self._options.alpnRequired
-            )
-        except BaseException:
-            sock.close()
-            raise
-        return connection, alpn
+            self._open(connection, alpn)
+        self._opening = None
 
     @protect
     def _open(self, connection: Connection, alpn: str | None) -> None:
@@ -410,19 +338,10 @@ class Socket:
             connection.close()
             return
         sock = connection.socket
-        try:
-            info = SocketInfo(
-                format_address(sock.getpeername()),
-                format_address(sock.getsockname()),
-                alpn,
-            )
-        except OSError:
-            # The peer has reset the connection already; reading will tell.
-            info = SocketInfo(alpn=alpn)
         self._connection = connection
         self._state = _State.OPEN
         self._readable.open(connection)
-        self._opened._fulfil(info)
+        self._opened._fulfil(SocketInfo.of(sock, alpn))
         self._gate.open(sock.fileno())
         self._writable.open(connection)
 
@@ -443,8 +362,8 @@ class Socket:
         """The connected socket, once it is there and what was written is sent."""
         try:
             await self._opened
-            assert secure._scope is not None
-            self._runtime.extend(secure._scope, self._options.handshakeTimeout)
+            assert secure._opening is not None
+            secure._opening.extend(self._options.handshakeTimeout)
             await flushed
         except BaseException:
             # Nobody will want the connection any more.
@@ -480,8 +399,8 @@ class Socket:
         if self._state is _State.CLOSED:
             return
         self._opened._reject(error)
-        if self._scope is not None:
-            self._scope.cancel()
+        if self._opening is not None:
+            self._opening.give_up()
         self._gate.close()
         if self._connection is not None:
             self._connection.reset()

@@ -61,6 +61,8 @@ class Forger:
         context.options |= ssl.OP_NO_TICKET
         self.socket = sock
         self.version = version
+        # How much it receives at a time, in bytes.
+        self.appetite = 65536
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         # All that it said in the handshake.
         self.said = bytearray()
@@ -106,7 +108,7 @@ class Forger:
     # -- receiving
 
     def _feed(self) -> None:
-        data = self.socket.recv(65536)
+        data = self.socket.recv(self.appetite)
         if not data:
             raise ConnectionAbortedError("the client has hung up")
         self.incoming.write(data)

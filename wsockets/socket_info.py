@@ -1,0 +1,44 @@
+"""SocketInfo: what is known of a socket that is open."""
+
+from __future__ import annotations
+
+import socket as _socket
+
+import attrs
+
+from .address import format_address
+
+__all__ = ["SocketInfo"]
+
+
+@attrs.frozen
+class SocketInfo:
+    """What `opened` resolves to: the two ends, and the protocol agreed on.
+
+    Addresses are numeric, "127.0.0.1:443", "[::1]:443" or "unix:/path"; the
+    remote one is the proxy's where there is one.
+    https://sockets-api.proposal.wintertc.org/#socketinfo-dictionary
+    """
+
+    remoteAddress: str | None = None
+    localAddress: str | None = None
+    alpn: str | None = None
+
+    @classmethod
+    def of(cls, sock: _socket.socket, alpn: str | None) -> SocketInfo:
+        """The ends of a connected `sock`; without them where the peer has gone."""
+        try:
+            peer, own = sock.getpeername(), sock.getsockname()
+        except OSError:
+            return cls(alpn=alpn)
+        return cls(format_address(peer), format_address(own), alpn)
+
+    @property
+    def remote_address(self) -> str | None:
+        """`remoteAddress`."""
+        return self.remoteAddress
+
+    @property
+    def local_address(self) -> str | None:
+        """`localAddress`."""
+        return self.localAddress
