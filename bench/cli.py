@@ -54,6 +54,12 @@ CLIENT_NAMES = [each.name for each in CLIENTS]
     " or results/partial.json where not everything is run.",
 )
 @click.option(
+    "--update",
+    is_flag=True,
+    help="Put what is measured in place of the same measures of the result file and"
+    " keep its others.",
+)
+@click.option(
     "--profile",
     is_flag=False,
     flag_value="cprofile",
@@ -70,6 +76,7 @@ def main(
     quick: bool,
     pin: Pin,
     out: Path | None,
+    update: bool,
     profile: profiling.Profiler | None,
 ) -> None:
     """Measure what sockets cost their client, beside other libraries."""
@@ -89,7 +96,7 @@ def main(
         return
     clients = [each for each in CLIENTS if not names or each.name in names]
     repeats = repeats or (2 if quick else 9)
-    whole = not (only or names or quick)
+    whole = update or not (only or names or quick)
     out = out or RESULTS / ("sockets.json" if whole else "partial.json")
     columns = (
         BarColumn(),
@@ -108,6 +115,11 @@ def main(
             tick=lambda text: progress.update(task, advance=1, description=text),
             report=lambda section: show.show(section, progress.console),
         )
+    if update and out.exists():
+        try:
+            found = results.merge(results.load(out), found)
+        except ValueError as error:
+            raise click.ClickException(f"{out}: {error}") from error
     results.save(found, out)
     console.print(f"written: {out}")
     draw(out, console)

@@ -57,7 +57,6 @@ def describe() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "memory_gib": round(int(memory.split()[0]) / (1 << 20), 1),
         "kernel": platform.release(),
-        "load": [round(each, 2) for each in os.getloadavg()],
         "commit": _said(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]),
         "python": platform.python_version(),
         "openssl": ssl.OPENSSL_VERSION,

@@ -37,8 +37,7 @@ def plot(results: Results, path: Path) -> None:
     machine = results.machine
     figure.suptitle(
         f"Client side cost, less is better — {machine['cpu']}, {machine['cpus']} CPUs,"
-        f" Linux {machine['kernel']}, Python {machine['python']},"
-        f" {results.repeats} repeats, {results.started[:10]}",
+        f" Linux {machine['kernel']}, Python {machine['python']}",
         fontsize=10,
     )
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
@@ -70,7 +69,9 @@ def draw(axes: object, section: Section) -> None:
         ratio = section.ratio(name)
         text = number(median) + (f"  ×{ratio.median:.2f}" if ratio else "")
         axes.text(0, place, f" {text}", va="center", fontsize=7)
-    axes.set_title(section.title, fontsize=9, loc="left")
+    axes.set_title(
+        f"{section.title} ({section.repeats} repeats)", fontsize=9, loc="left"
+    )
     axes.set_xlabel(section.unit, fontsize=8)
     axes.tick_params(labelsize=7)
     for side in ("top", "right"):

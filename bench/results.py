@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from bench.plan import REFERENCE
+from bench.plan import MEASURES, REFERENCE
 
 SCHEMA = 1
 
@@ -74,7 +74,11 @@ class Ratio:
 
 @attrs.frozen
 class Section:
-    """All clients on one measure; the skipped and failed ones with the reason."""
+    """All clients on one measure; the skipped and failed ones with the reason.
+
+    `load` is the machine's load average (a minute's) when the measure began and when
+    it ended; the bench alone makes it about 1.
+    """
 
     name: str
     title: str
@@ -82,6 +86,9 @@ class Section:
     count: int
     size: int
     goals: Mapping[str, float]
+    started: str
+    load: tuple[float, float]
+    repeats: int
     figures: dict[str, Figure]
     skipped: dict[str, str]
     failed: dict[str, str]
@@ -104,8 +111,6 @@ class Section:
 class Results:
     """A whole run."""
 
-    started: str
-    repeats: int
     quick: bool
     pin: str
     machine: dict[str, Any]
@@ -135,8 +140,6 @@ def save(results: Results, path: Path) -> None:
     """Write `results` as JSON."""
     data = {
         "schema": SCHEMA,
-        "started": results.started,
-        "repeats": results.repeats,
         "quick": results.quick,
         "pin": results.pin,
         "reference": REFERENCE,
@@ -149,6 +152,9 @@ def save(results: Results, path: Path) -> None:
                 "count": section.count,
                 "size": section.size,
                 "goals": dict(section.goals),
+                "started": section.started,
+                "load": list(section.load),
+                "repeats": section.repeats,
                 "figures": {each: _figure(section, each) for each in section.figures},
                 "skipped": section.skipped,
                 "failed": section.failed,
@@ -174,6 +180,9 @@ def load(path: Path) -> Results:
             count=each["count"],
             size=each["size"],
             goals=each["goals"],
+            started=each["started"],
+            load=tuple(each["load"]),
+            repeats=each["repeats"],
             figures={
                 client: Figure(
                     values=tuple(figure["values"]),
@@ -187,11 +196,31 @@ def load(path: Path) -> Results:
         for name, each in data["measures"].items()
     )
     return Results(
-        started=data["started"],
-        repeats=data["repeats"],
         quick=data["quick"],
         pin=data["pin"],
         machine=data["machine"],
         clients=data["clients"],
         sections=sections,
+    )
+
+
+def merge(old: Results, new: Results) -> Results:
+    """`old` with the sections of `new` in place of its own of the same names.
+
+    A section is complete in itself, so that nothing is compared across runs; machine
+    and versions are those of `new`. ValueError where the two were run differently.
+    """
+    if (old.quick, old.pin) != (new.quick, new.pin):
+        raise ValueError(
+            f"results with quick={new.quick}, pin={new.pin} do not go into a file"
+            f" with quick={old.quick}, pin={old.pin}"
+        )
+    fresh = {section.name: section for section in new.sections}
+    kept = {section.name: section for section in old.sections}
+    merged = kept | fresh
+    order = [each.name for each in MEASURES if each.name in merged]
+    return attrs.evolve(
+        new,
+        clients=old.clients | new.clients,
+        sections=tuple(merged[name] for name in order),
     )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+
+import attrs
 
 from bench import machine
 from bench.plan import Client, Measure
@@ -52,6 +55,7 @@ def perform_one(
 
     The order turns by one place a repeat, so that nobody always follows the same.
     """
+    before = minute_load()
     section = Section(
         name=measure.name,
         title=measure.title,
@@ -59,6 +63,9 @@ def perform_one(
         count=measure.count,
         size=measure.size,
         goals=measure.goals,
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        load=(before, before),
+        repeats=repeats,
         figures={},
         skipped={},
         failed={},
@@ -99,7 +106,12 @@ def perform_one(
                 baselines[client.name],
                 verified[client.name],
             )
-    return section
+    return attrs.evolve(section, load=(before, minute_load()))
+
+
+def minute_load() -> float:
+    """The load average of the last minute."""
+    return round(os.getloadavg()[0], 2)
 
 
 def figure_of(
@@ -128,7 +140,6 @@ def perform(
     report: Callable[[Section], None] = lambda section: None,
 ) -> Results:
     """Run everything; `report` gets each section as soon as it is complete."""
-    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     described = machine.describe()
     missing = {
         client.name: reason
@@ -143,8 +154,6 @@ def perform(
             sections.append(section)
             report(section)
     return Results(
-        started=started,
-        repeats=repeats,
         quick=quick,
         pin=pin,
         machine=described,

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 
 from bench import plan, results, session
@@ -105,8 +106,6 @@ def test_the_file_has_the_documented_keys(written: Path) -> None:
     data = json.loads(written.read_text())
     assert set(data) == {
         "schema",
-        "started",
-        "repeats",
         "quick",
         "pin",
         "reference",
@@ -125,6 +124,9 @@ def test_the_file_has_the_documented_keys(written: Path) -> None:
             "count",
             "size",
             "goals",
+            "started",
+            "load",
+            "repeats",
             "figures",
             "skipped",
             "failed",
@@ -160,6 +162,19 @@ def test_a_file_of_another_schema_is_refused(tmp_path: Path) -> None:
     path.write_text('{"schema": 0}')
     with pytest.raises(ValueError, match="schema 0"):
         results.load(path)
+
+
+def test_new_sections_take_the_place_of_old_ones(found: Results) -> None:
+    old = attrs.evolve(found, sections=found.sections[:2])
+    again = attrs.evolve(found.sections[1], repeats=7)
+    new = attrs.evolve(found, sections=(again, found.sections[2]))
+    merged = results.merge(old, new)
+    assert merged.sections == (found.sections[0], again, found.sections[2])
+
+
+def test_sections_that_were_run_otherwise_do_not_mix(found: Results) -> None:
+    with pytest.raises(ValueError, match="pin=same do not go into a file"):
+        results.merge(found, attrs.evolve(found, pin="same"))
 
 
 def test_the_command_prints_a_file_and_draws_it(written: Path) -> None:
@@ -261,6 +276,9 @@ def section_of(**figures: Figure) -> Section:
         count=1,
         size=1,
         goals={},
+        started="2026-01-01T00:00:00+00:00",
+        load=(1.0, 1.0),
+        repeats=1,
         figures=figures,
         skipped={},
         failed={},

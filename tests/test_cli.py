@@ -288,8 +288,8 @@ def test_progress_is_shown_on_standard_error_only(tmp_path: Path) -> None:
             assert process.stdout.read() == bytes(1_000_000)
             status, shown = ended(process)
     assert status == 0
-    assert re.search(r"sent .*3.0/3.0 MB", shown)
-    assert re.search(r"received .*1.0/1.0 MB", shown)
+    assert re.search(r"sent .* 3\.0 MB +[\d.]+ .B/s", shown)
+    assert re.search(r"received .* 1\.0 MB +[\d.]+ .B/s", shown)
 
 
 def test_verbose_tells_how_it_went() -> None:

@@ -30,14 +30,19 @@ def test_it_is_drawn_ten_times_a_second_at_most(
         for _ in range(30):
             clock[0] += 0.011
             meter.count(1, 2)
-    # Three times on the way, for both directions, and a last one with the goal.
-    assert [each["completed"] for each in drawn[:6]] == [10, 20, 20, 40, 30, 60]
-    assert drawn[6:] == [
-        {"completed": 30},
-        {"total": 30},
-        {"completed": 60},
-        {"total": 60},
+    # Three times on the way, for both directions, and a last time.
+    told = [(each["completed"], each["total"], each["amount"]) for each in drawn]
+    assert told == [
+        (10, None, "10 bytes"),
+        (20, None, "20 bytes"),
+        (20, None, "20 bytes"),
+        (40, None, "40 bytes"),
+        (30, None, "30 bytes"),
+        (60, None, "60 bytes"),
+        (30, 30, "30 bytes"),
+        (60, 60, "60 bytes"),
     ]
+    assert drawn[-1]["rate"] == "181 bytes/s"
 
 
 def test_nothing_is_drawn_while_it_is_invisible(
@@ -79,3 +84,10 @@ def test_a_transfer_that_failed_does_not_look_complete(tmp_path: Path) -> None:
             raise OSError("broken")
     sent = meter._progress.tasks[0]
     assert (sent.completed, sent.total) == (400, 1000)
+    assert sent.fields["amount"] == "400 bytes of 1.0 kB"
+
+
+def test_no_time_gives_no_rate(clock: list[float]) -> None:
+    with Meter(visible=True) as meter:
+        meter.count(400, 0)
+    assert [task.fields["rate"] for task in meter._progress.tasks] == ["", ""]

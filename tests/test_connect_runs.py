@@ -285,15 +285,15 @@ def test_data_that_was_not_sent_by_then_is_lost_with_a_warning(
             await socket.opened
             socket.writable.getWriter().write(bytes(64 << 20))
             await settle()
-            streams.append(stream)
+            transport = stream.transport_stream if secure == "on" else stream
+            peers.append(_socket.socket(fileno=transport.socket.detach()))
         return socket
 
-    streams: list[Any] = []
+    peers: list[_socket.socket] = []
     with pytest.warns(ResourceWarning, match="bytes written to a socket were not sent"):
         socket = trio.run(main)
     leave(socket)
-    raw = streams[0].transport_stream if secure == "on" else streams[0]
-    raw.socket.close()
+    peers[0].close()
 
 
 def leave(socket: Socket) -> None:

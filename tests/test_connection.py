@@ -604,6 +604,16 @@ def test_the_other_direction_goes_on_after_the_peers_end(secure: Secure) -> None
         assert far.receive() == b"still here"
 
 
+def test_it_knows_what_the_peer_has_not_taken(secure: Secure) -> None:
+    with joined(secure, buffer=16384) as (connection, far):
+        taken = clog(connection)
+        before = connection.unsent()
+        assert before > 0
+        far.sock.recv(taken, socket.MSG_WAITALL)
+        wait_for(connection, Want.WRITE)
+        assert connection.unsent() < before
+
+
 # -- ending
 
 

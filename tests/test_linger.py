@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import resource
 import socket
 import struct
 import threading
@@ -335,6 +336,37 @@ async def test_nothing_is_left_between_and_it_can_begin_anew() -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert not tasks()[TASK]
         assert not left_behind(before)
+
+
+async def test_without_a_descriptor_to_spare_they_are_closed_at_once() -> None:
+    with pair() as (sock, peer), pair() as (other, _):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free_fd(), hard))
+        try:
+            linger(current(), sock, 60)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert not sock.open
+        assert peer.recv(1) == b""
+        # It was a passing trouble.
+        linger(current(), other, 60)
+        assert other.open
+
+
+def lowest_free_fd() -> int:
+    with open(os.devnull) as stream:
+        return stream.fileno()
+
+
+def test_where_the_run_has_ended_they_are_closed_at_once() -> None:
+    async def main() -> Runtime:
+        return current()
+
+    ended = trio.run(main)
+    with pair() as (sock, peer):
+        linger(ended, sock, 60)
+        assert not sock.open
+        assert peer.recv(1) == b""
 
 
 def test_the_end_of_the_run_closes_them() -> None:

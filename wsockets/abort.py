@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Mapping
+from types import TracebackType
 from typing import Any, final
 
 from .errors import AbortError, as_exception
@@ -39,6 +40,7 @@ class AbortSignal(EventTarget):
         "_onabort",
         "_reason",
         "_sources",
+        "_traceback",
     )
 
     _aborted: bool
@@ -47,6 +49,7 @@ class AbortSignal(EventTarget):
     _onabort: EventHandler | None
     _reason: object
     _sources: tuple[AbortSignal, ...]
+    _traceback: TracebackType | None
 
     def __init__(self) -> None:
         raise TypeError(
@@ -62,6 +65,7 @@ class AbortSignal(EventTarget):
         signal._reason = None
         signal._onabort = None
         signal._sources = ()
+        signal._traceback = None
         signal._followers = weakref.WeakSet()
         signal._kept = set()
         return signal
@@ -123,11 +127,13 @@ class AbortSignal(EventTarget):
         self._onabort = handler
         if handler is not None:
             self._be_kept()
+        else:
+            self._be_released()
 
     def throwIfAborted(self) -> None:
         """Raise the reason if there is one (an AbortError round a non-exception)."""
         if self._aborted:
-            raise as_exception(self._reason)
+            raise as_exception(self._reason).with_traceback(self._traceback)
 
     throw_if_aborted = throwIfAborted
 
@@ -146,6 +152,18 @@ class AbortSignal(EventTarget):
 
     add_event_listener = addEventListener
 
+    def removeEventListener(self, type: str, callback: EventListener | None, /) -> None:
+        super().removeEventListener(type, callback)
+        self._be_released()
+
+    remove_event_listener = removeEventListener
+
+    def _be_released(self) -> None:
+        if not self._listeners and not self._kept and self._onabort is None:
+            for source in self._sources:
+                source._kept.discard(self)
+                source._be_released()
+
     def _be_kept(self) -> None:
         for source in self._sources:
             source._kept.add(self)
@@ -156,6 +174,8 @@ class AbortSignal(EventTarget):
             return
         self._aborted = True
         self._reason = AbortError() if reason is None else reason
+        if isinstance(reason, BaseException):
+            self._traceback = reason.__traceback__
         for source in self._sources:
             source._kept.discard(self)
         self._sources = ()

@@ -7,6 +7,7 @@ https://sockets-api.proposal.wintertc.org/#binding-object-concept
 from __future__ import annotations
 
 import socket as _socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypedDict, Unpack, final
 
@@ -161,7 +162,18 @@ class Binding:
         async def opener() -> _socket.socket:
             return sock
 
-        return _begin(runtime, wanted, security, nursery, opener, None, sock.close)
+        try:
+            socket = _begin(
+                runtime, wanted, security, nursery, opener, None, sock.close
+            )
+        except BaseException:
+            sock.detach()
+            raise
+        if sock.fileno() >= 0:  # the signal was not aborted already
+            sock.setblocking(False)
+        if isinstance(fd, _socket.socket):
+            fd.detach()
+        return socket
 
 
 _default: Final = Binding()
@@ -248,7 +260,13 @@ def _check_nursery(runtime: Runtime, nursery: object) -> None:
 
 
 def _take(fd: int | _socket.socket) -> _socket.socket:
-    """Take over a connected stream; on failure it is the caller's as before."""
+    """A second object for a connected stream, which is still the caller's as well."""
+    if isinstance(fd, ssl.SSLSocket):
+        raise SocketError(
+            "adopt() cannot take a connection from under Python's ssl; adopt the "
+            'plain socket with secureTransport="on"',
+            code="option",
+        )
     if isinstance(fd, _socket.socket):
         number = fd.fileno()
     elif isinstance(fd, int) and not isinstance(fd, bool):
@@ -268,15 +286,12 @@ def _take(fd: int | _socket.socket) -> _socket.socket:
         if sock.type != _socket.SOCK_STREAM:
             raise _not_adoptable(number, "is not a stream")
         sock.getpeername()
-        sock.setblocking(False)
     except OSError as error:
         sock.detach()
         raise _not_adoptable(number, "is not connected") from error
     except BaseException:
         sock.detach()
         raise
-    if isinstance(fd, _socket.socket):
-        fd.detach()
     return sock
 
 

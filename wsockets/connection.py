@@ -33,6 +33,7 @@ from OpenSSL._util import ffi, lib, no_zero_allocator
 
 from . import tls
 from .errors import SocketError, os_error
+from .linger import unsent
 from .runtime.gate import Want
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ class Connection(Protocol):
     def send(self, data: bytes | memoryview, /) -> int | Want:
         """How many bytes were taken. After a Want the same bytes must come again."""
 
+    def unsent(self) -> int:
+        """How many bytes the kernel holds that the peer has not acknowledged."""
+
     def finish(self) -> Want | None:
         """Send the end in good order (close_notify where there is TLS, then FIN)."""
 
@@ -90,6 +94,9 @@ class _Fd:
 
     def __init__(self, socket: _socket.socket) -> None:
         self.socket = socket
+
+    def unsent(self) -> int:
+        return unsent(self.socket)
 
     def _send_fin(self) -> None:
         # ENOTCONN: the peer has reset the connection; there is nobody to tell.
@@ -193,9 +200,8 @@ class TlsConnection(_Fd):
         except SSL.WantWriteError:
             return Want.WRITE
         except Exception as error:
-            raise tls.tls_error("complete the TLS handshake", error, self._tls) from (
-                error
-            )
+            failure = tls.tls_error("complete the TLS handshake", error, self._tls)
+            raise failure from failure.__cause__
         return None
 
     def finish_handshake(self, offered: Sequence[str], required: bool) -> str | None:
@@ -344,5 +350,5 @@ class TlsConnection(_Fd):
                 # OpenSSL takes it for an error; it would not say "end" again.
                 self._over = True
                 return None
-            raise failure from error
+            raise failure from failure.__cause__
         return None

@@ -8,25 +8,31 @@ too or the time is up.
 
 One task a runtime does this for all of them: it waits for an epoll fd that all
 are registered with, so a lingering socket costs a dictionary entry and no task.
-Where there is no epoll, each is closed after its time.
 """
 
 from __future__ import annotations
 
+import array
+import fcntl
 import heapq
 import itertools
 import select
 import socket as _socket
+import termios
 from typing import Final, final
 
 from .runtime import Runtime, protect
 
-__all__ = ["linger"]
+__all__ = ["linger", "unsent"]
 
 # How much input is thrown away in one turn for one socket, in bytes.
 _TURN: Final = 1 << 20
 # How many may linger at once; beyond that they are closed at once.
 _MOST: Final = 4096
+
+# Seconds between two looks at what is still to be acknowledged.
+_PAUSE: Final = 0.01
+_EVENTS: Final = select.EPOLLIN | select.EPOLLRDHUP
 
 # Written to by every thread that discards, and read by none.
 _trash: Final = bytearray(65536)
@@ -71,30 +77,59 @@ class _Lingerer:
         if len(self._held) >= _MOST:
             socket.close()
             return
-        fd = socket.fileno()
-        deadline = (self._runtime.time() + seconds, next(self._count), socket)
-        self._held[fd] = socket
-        heapq.heappush(self._deadlines, deadline)
-        if self._epoll is None:
-            self._epoll = select.epoll()
-            _lingerers[self._runtime] = self
-            self._runtime.spawn(self._run, name="wsockets linger")
-        elif self._deadlines[0] is deadline:
-            self._runtime.notify_closing(self._epoll.fileno())
-        self._epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP)
-
-    async def _run(self) -> None:
-        """Until none is left."""
-        epoll = self._epoll
-        assert epoll is not None
         try:
-            while self._held:
-                seconds = self._deadlines[0][0] - self._runtime.time()
-                with self._runtime.scope(seconds):
-                    await self._runtime.wait_readable(epoll.fileno())
-                self._sweep(epoll)
+            self._watch(socket)
+        except (OSError, RuntimeError):
+            # No descriptor left, or no event loop any more: do without.
+            socket.close()
+            return
+        deadline = (self._runtime.time() + seconds, next(self._count), socket)
+        self._held[socket.fileno()] = socket
+        heapq.heappush(self._deadlines, deadline)
+        if self._deadlines[0] is deadline and self._epoll is not None:
+            self._runtime.notify_closing(self._epoll.fileno())
+
+    def _watch(self, socket: _socket.socket) -> None:
+        if self._epoll is not None:
+            self._epoll.register(socket, _EVENTS)
+            return
+        epoll = select.epoll()
+        try:
+            epoll.register(socket, _EVENTS)
+            self._runtime.spawn(self._run, epoll, name="wsockets linger")
+        except BaseException:
+            epoll.close()
+            raise
+        self._epoll = epoll
+        _lingerers[self._runtime] = self
+
+    async def _run(self, epoll: select.epoll) -> None:
+        """Until none is left."""
+        try:
+            await self._watch_over(epoll)
+        except BaseException:
+            await self._stay(epoll)
+            raise
         finally:
             self._end(epoll)
+
+    async def _watch_over(self, epoll: select.epoll) -> None:
+        while self._held:
+            seconds = self._deadlines[0][0] - self._runtime.time()
+            with self._runtime.scope(seconds):
+                await self._runtime.wait_readable(epoll.fileno())
+            self._sweep(epoll)
+
+    async def _stay(self, epoll: select.epoll) -> None:
+        """The event loop ends: see that what was sent has arrived, in their time.
+
+        Nothing tells when the last byte is acknowledged, so it is asked for.
+        """
+        with self._runtime.scope(shield=True):
+            while any(unsent(socket) for socket in self._held.values()):
+                with self._runtime.scope(_PAUSE):
+                    await self._runtime.wait_readable(epoll.fileno())
+                self._sweep(epoll)
 
     @protect
     def _sweep(self, epoll: select.epoll) -> None:
@@ -125,6 +160,13 @@ class _Lingerer:
         self._deadlines.clear()
         for socket in held.values():
             socket.close()
+
+
+def unsent(socket: _socket.socket) -> int:
+    """How many bytes the kernel holds that the peer has not acknowledged."""
+    held = array.array("i", [0])
+    fcntl.ioctl(socket, termios.TIOCOUTQ, held)
+    return held[0]
 
 
 def discard(socket: _socket.socket) -> bool:

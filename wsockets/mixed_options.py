@@ -123,12 +123,11 @@ def _read(
     for name in members:
         if name not in known:
             raise TypeError(f"{where} got an unexpected keyword argument {name!r}")
+    of_a_class = isinstance(options, classes)
     return [
         given_members(
             cls,
-            options
-            if isinstance(options, (Mapping, cls)) or cls is classes[0]
-            else None,
+            options if isinstance(options, cls) or not of_a_class else None,
             mine,
             where=where,
         )

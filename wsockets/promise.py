@@ -1,8 +1,10 @@
 """Promises: results that many tasks may await, or none.
 
 A Promise is eager: the work it stands for runs whether or not anybody awaits
-it. It can be awaited by any number of tasks, any number of times, and ignoring
-one, rejected or not, never warns. An awaiter that is cancelled only detaches.
+it (a read apart, which takes data while somebody awaits it, or the socket's
+`closed`). It can be awaited by any number of tasks, any number of times, and
+ignoring one, rejected or not, never warns. An awaiter that is cancelled only
+detaches.
 
 `then`, `catch` and `finally_` are ECMAScript's: they return a new promise, and
 their callbacks run later, in the order in which the promises were settled,
@@ -93,6 +95,7 @@ class Promise(Generic[T]):
         """The same as awaiting the promise, as a coroutine."""
         return await self
 
+    @protect
     async def _wait(self) -> None:
         line = self._line
         if line is None:
@@ -131,12 +134,18 @@ class Promise(Generic[T]):
             self._value = value
             self._settled()
 
-    @protect
     def _reject(self, error: BaseException) -> None:
+        self._reject_from(error, error.__traceback__)
+
+    @protect
+    def _reject_from(
+        self, error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        """Reject with an error that may have been raised since it had `traceback`."""
         if self._state == PENDING:
             self._state = REJECTED
             self._value = error
-            self._traceback = error.__traceback__
+            self._traceback = traceback
             self._settled()
 
     def _settled(self) -> None:
@@ -248,7 +257,7 @@ def _settle_like(promise: Promise[Any], other: Promise[Any]) -> None:
     if other._state == FULFILLED:
         promise._fulfil(other._value)
     else:
-        promise._reject(other._value)
+        promise._reject_from(other._value, other._traceback)
 
 
 def _settle_with(promise: Promise[Any], callback: Callable[[], object]) -> None:
@@ -257,7 +266,9 @@ def _settle_with(promise: Promise[Any], callback: Callable[[], object]) -> None:
     except BaseException as error:
         promise._reject(error)
         return
-    if isinstance(result, Promise):
+    if result is promise:
+        promise._reject(TypeError("a promise cannot wait for itself"))
+    elif isinstance(result, Promise):
         result._when_settled(lambda: _settle_like(promise, result))
     elif inspect.isawaitable(result):
         promise._runtime.spawn(_follow, promise, result, name="wsockets promise")

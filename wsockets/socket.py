@@ -34,13 +34,13 @@ through the socket's gate, which is closed before the fd is.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
 
-from .connection import Connection, TlsConnection
+from .connection import Connection, PlainConnection, TlsConnection
 from .errors import SocketError, as_exception
 from .handshake import Handshake, Security
 from .linger import linger
@@ -50,7 +50,7 @@ from .options import SecureTransportKind, SocketOptions, secured
 from .promise import Promise
 from .runtime import Line, Runtime, protect
 from .runtime.gate import Gate
-from .socket_info import SocketInfo
+from .socket_info import SocketInfo, info_of
 from .streams import ReadableStream, WritableStream
 from .streams.direct_readable import DirectReadable
 from .streams.direct_writable import DirectWritable
@@ -81,6 +81,13 @@ class _Closed(Promise[None]):
 
     _socket: Socket
 
+    def _wait(self) -> Coroutine[Any, Any, None]:
+        self._socket._readable.attend()
+        return super()._wait()
+
+    def _watched(self) -> None:
+        self._socket._readable.attend()
+
     def _abandoned(self) -> None:
         self._socket._close_abandoned()
 
@@ -92,6 +99,7 @@ _UPGRADE_REFUSED: Final = {
     "on": _NOT_STARTTLS + '"on": it is secure already',
     "upgraded": "startTls() was called before; use the socket that it returned",
     "closed": "startTls() came after close()",
+    "ended": "startTls() needs a writable that was neither closed nor aborted",
     "bridged": "startTls() is not possible while the socket is bridged",
 }
 
@@ -106,6 +114,7 @@ class Socket:
 
     __slots__ = (
         "__weakref__",
+        "_asked_to_close",
         "_closed",
         "_connection",
         "_gate",
@@ -124,6 +133,7 @@ class Socket:
         "_writable",
     )
 
+    _asked_to_close: bool
     _closed: _Closed
     _connection: Connection | None
     _gate: Gate
@@ -159,6 +169,7 @@ class Socket:
         self._secure_transport = options.secureTransport
         self._state = _State.CONNECTING
         self._upgraded = False
+        self._asked_to_close = False
         self._read_to_end = False
         self._connection = None
         self._opening = None
@@ -227,8 +238,10 @@ class Socket:
             self._abort(
                 SocketError("the socket was closed before it was open", code="closed")
             )
-        elif self._state is _State.OPEN:
-            self._start_closing()
+        else:
+            self._asked_to_close = True
+            if self._state is _State.OPEN:
+                self._start_closing()
         return self._closed
 
     @protect
@@ -253,13 +266,13 @@ class Socket:
         security = attrs.evolve(self._security, options=over)
         handshake = Handshake.make(self._options, security, upgrade)
         handshake.check()
-        self._upgraded = True
         secure = Socket._make(
             self._runtime,
             secured(self._options, handshake.alpn, upgrade.sni),
             security,
             self._nursery,
         )
+        self._upgraded = True
         self._readable.stream._close()
         flushed = self._writable.hand_over()
         self._closed._fulfil(None)
@@ -328,6 +341,10 @@ class Socket:
             failure = SocketError(f"could not connect: {error}", code="os")
             failure.__cause__ = error
             self._refused(failure)
+        except BaseException:
+            # The event loop ends.
+            self._writable.warn_of_loss()
+            raise
         else:
             self._open(connection, alpn)
         self._opening = None
@@ -341,7 +358,7 @@ class Socket:
         self._connection = connection
         self._state = _State.OPEN
         self._readable.open(connection)
-        self._opened._fulfil(SocketInfo.of(sock, alpn))
+        self._opened._fulfil(info_of(sock, alpn))
         self._gate.open(sock.fileno())
         self._writable.open(connection)
 
@@ -354,6 +371,8 @@ class Socket:
             return "upgraded"
         if self._state in (_State.CLOSING, _State.CLOSED):
             return "closed"
+        if self._writable.stream._state is not WritableState.WRITABLE:
+            return "ended"
         return None
 
     async def _hand_over(
@@ -438,7 +457,8 @@ class Socket:
         connection = self._connection
         assert connection is not None
         self._gate.close()
-        if self._read_to_end:
+        if self._read_to_end and isinstance(connection, PlainConnection):
+            # There was the peer's FIN; close_notify is not that yet.
             connection.close()
         else:
             linger(
@@ -451,7 +471,7 @@ class Socket:
         self._end(_State.CLOSED)
 
     def _close_abandoned(self) -> None:
-        if self._state is _State.CLOSING:
+        if self._state is _State.CLOSING and self._asked_to_close:
             self._abort(SocketError("close() was cancelled", code="closed"))
 
     def _end(self, state: _State) -> None:
@@ -506,7 +526,7 @@ class Socket:
     def _obey(self, signal: Any) -> None:
         def stop(_event: object) -> None:
             if not self._upgraded:
-                self._abort(as_exception(signal.reason))
+                self._abort(as_exception(getattr(signal, "reason", None)))
 
         if signal.aborted:
             stop(None)

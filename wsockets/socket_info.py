@@ -8,7 +8,7 @@ import attrs
 
 from .address import format_address
 
-__all__ = ["SocketInfo"]
+__all__ = ["SocketInfo", "info_of"]
 
 
 @attrs.frozen
@@ -24,15 +24,6 @@ class SocketInfo:
     localAddress: str | None = None
     alpn: str | None = None
 
-    @classmethod
-    def of(cls, sock: _socket.socket, alpn: str | None) -> SocketInfo:
-        """The ends of a connected `sock`; without them where the peer has gone."""
-        try:
-            peer, own = sock.getpeername(), sock.getsockname()
-        except OSError:
-            return cls(alpn=alpn)
-        return cls(format_address(peer), format_address(own), alpn)
-
     @property
     def remote_address(self) -> str | None:
         """`remoteAddress`."""
@@ -42,3 +33,12 @@ class SocketInfo:
     def local_address(self) -> str | None:
         """`localAddress`."""
         return self.localAddress
+
+
+def info_of(sock: _socket.socket, alpn: str | None) -> SocketInfo:
+    """What is known of a connected `sock`; not its ends if the peer has reset it."""
+    try:
+        peer, own = sock.getpeername(), sock.getsockname()
+    except OSError:
+        return SocketInfo(alpn=alpn)
+    return SocketInfo(format_address(peer), format_address(own), alpn)

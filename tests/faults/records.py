@@ -17,6 +17,7 @@ import socket
 import ssl
 import struct
 import tempfile
+import time
 from typing import Final, Literal
 
 import pytest
@@ -61,8 +62,10 @@ class Forger:
         context.options |= ssl.OP_NO_TICKET
         self.socket = sock
         self.version = version
-        # How much it receives at a time, in bytes.
+        # How much it receives at a time, in bytes, and how long after the last
+        # time, in seconds.
         self.appetite = 65536
+        self.pause = 0.0
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         # All that it said in the handshake.
         self.said = bytearray()
@@ -108,6 +111,8 @@ class Forger:
     # -- receiving
 
     def _feed(self) -> None:
+        if self.pause:
+            time.sleep(self.pause)
         data = self.socket.recv(self.appetite)
         if not data:
             raise ConnectionAbortedError("the client has hung up")

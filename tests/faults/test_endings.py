@@ -522,15 +522,18 @@ async def test_plain_data_is_read_although_the_peer_has_gone() -> None:
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 async def test_what_was_written_last_survives_unread_input(tls: bool) -> None:
-    # The peer keeps sending what nobody reads; our close must not destroy with
-    # an RST what we have sent before.
+    # There is input that nobody reads, and more is to come; our close must not
+    # destroy with an RST what we have sent before.
     received: list[bytes] = []
-    sent = threading.Event()
+    sent, closed = threading.Event(), threading.Event()
 
     def script(sock: socket.socket) -> None:
         forger = Forger(sock) if tls else None
-        (forger.send if forger else sock.sendall)(bytes(1 << 17))
+        send = forger.send if forger else sock.sendall
+        send(bytes(1 << 17))
         sent.set()
+        assert closed.wait(20)
+        send(bytes(1 << 17))
         total = b""
         while data := forger.read() if forger else sock.recv(65536):
             total += data
@@ -541,4 +544,5 @@ async def test_what_was_written_last_survives_unread_input(tls: bool) -> None:
         await happened(sent)
         socket_.writable.getWriter().write(b"last words" * 1000)
         await socket_.close()
+        closed.set()
     assert received == [b"last words" * 1000]

@@ -48,6 +48,7 @@ async def failure(address: str, **members: object) -> SocketError:
             await promise
         assert again.value is caught.value
     assert await secure.readable.getReader().read() == (None, True)
+    assert "a secret" not in str(caught.value)
     return caught.value
 
 

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Final
 from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TransferSpeedColumn,
 )
 from rich.text import Text
 
@@ -45,8 +43,8 @@ class Meter:
         self._progress = Progress(
             TextColumn("{task.description:>8}", style="bold"),
             BarColumn(bar_width=None),
-            DownloadColumn(),
-            TransferSpeedColumn(),
+            TextColumn("{task.fields[amount]}", justify="right"),
+            TextColumn("{task.fields[rate]}", justify="right", style="cyan"),
             TimeElapsedColumn(),
             console=error_console(),
             disable=not visible,
@@ -55,8 +53,8 @@ class Meter:
             expand=True,
         )
         self._tasks: tuple[TaskID, TaskID] = (
-            self._progress.add_task("sent", total=_size(source)),
-            self._progress.add_task("received", total=None),
+            self._progress.add_task("sent", total=_size(source), amount="", rate=""),
+            self._progress.add_task("received", total=None, amount="", rate=""),
         )
 
     def __enter__(self) -> Self:
@@ -93,10 +91,17 @@ class Meter:
         )
 
     def _draw(self, *, finished: bool = False) -> None:
+        seconds = time.monotonic() - self._begun
         for task, done in zip(self._tasks, (self.sent, self.received), strict=True):
-            self._progress.update(task, completed=done)
-            if finished:
-                self._progress.update(task, total=done)
+            total = done if finished else self._progress.tasks[task].total
+            goal = "" if total in (None, done) else f" of {decimal(int(total))}"
+            self._progress.update(
+                task,
+                completed=done,
+                total=total,
+                amount=decimal(done) + goal,
+                rate=f"{decimal(int(done / seconds))}/s" if seconds else "",
+            )
 
 
 def _size(fd: int | None) -> int | None:

@@ -67,6 +67,7 @@ class TrioRuntime:
     def notify_closing(self, fd: int) -> None:
         trio.lowlevel.notify_closing(fd)
 
+    @protect
     async def park(self, line: dict[Any, None]) -> None:
         task = current_task()
         line[task] = None

@@ -52,7 +52,9 @@ class Gate:
 
     @protect
     def interrupt(self) -> None:
-        """Let everybody who waits for the fd return now."""
+        """Let everybody who waits return now."""
+        if self._opening:
+            self._runtime.wake(self._opening)
         if self._reading is not None or self._writing is not None:
             self._runtime.notify_closing(self._fd)
 
@@ -62,14 +64,13 @@ class Gate:
         self.interrupt()
         self._closed = True
         self._fd = -1
-        if self._opening:
-            self._runtime.wake(self._opening)
 
+    @protect
     async def wait(self, want: Want) -> None:
         """Until it is worth trying again."""
         if self._closed:
-            return
-        if self._fd < 0:
+            await self._runtime.checkpoint()
+        elif self._fd < 0:
             if self._opening is None:
                 self._opening = {}
             await self._runtime.park(self._opening)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, Unpack
 from xml.sax.saxutils import quoteattr
 
 from ..errors import AbortError, SocketError
@@ -13,8 +13,6 @@ from .dialogues import DIALOGUES, Protocol, Refused, Say
 from .frames import MESSAGE_LIMIT, Reading, Unexpected
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from ..mixed_options import UpgradeMembers
     from ..socket import Socket
     from ..streams import ReadableStreamBYOBReader, WritableStreamDefaultWriter

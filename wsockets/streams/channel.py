@@ -16,9 +16,8 @@ cancelled already gets a pending promise, for the same reason. The promise of a
 finished read is awaited with a shielded checkpoint.
 
 Writing. `write()` sends at once. What the kernel does not take is queued, in
-order, and a task of its own (the flusher: started for the first remainder,
-parked between remainders) sends it, so that a write that nobody awaits is
-still sent.
+order, and a task of its own (the flusher, which lives while something is
+queued) sends it, so that a write that nobody awaits is still sent.
 
 The end. `close` sends what is queued and then the end; `abort` drops the queue,
 and lets a TLS record that is half out go out, since the other direction lives
@@ -55,6 +54,9 @@ class Channel(Protocol):
 
     def send(self, data: bytes | memoryview, /) -> int | Want:
         """How many bytes were taken. After a Want the same bytes come again."""
+
+    def unsent(self) -> int:
+        """How many bytes the kernel holds that the peer has not acknowledged."""
 
     def finish(self) -> Want | None:
         """Send the end, in good order."""

@@ -20,20 +20,32 @@ CHUNK: Final = 65536
 class ReadRequest(Promise[ReadResult]):
     """The promise of one read; whoever awaits it may have to do the reading."""
 
-    __slots__ = ("_awaiters", "_controller", "_filled", "_limit", "_minimum", "_view")
+    __slots__ = (
+        "_awaiters",
+        "_controller",
+        "_filled",
+        "_limit",
+        "_minimum",
+        "_reader",
+        "_view",
+    )
 
     _awaiters: int
     _controller: DirectReadable
     _filled: int
     _limit: int
     _minimum: int
+    _reader: int
     _view: memoryview | None
 
     def _wait(self) -> Any:
         return self._controller._drive(self)
 
     def _checkpoint(self) -> Any:
-        return self._runtime.shielded_checkpoint()
+        # Data must not be lost to a cancellation; the end cannot be.
+        if self._state == FULFILLED and not self._value.done:
+            return self._runtime.shielded_checkpoint()
+        return self._runtime.checkpoint()
 
     def _watched(self) -> None:
         # A reaction is a reader too: let a task of its own await the data.
@@ -57,11 +69,13 @@ class DirectReadable:
     __slots__ = (
         "_channel",
         "_gate",
-        "_leading",
+        "_leader",
         "_owner",
+        "_reader",
         "_requests",
         "_runtime",
         "_untried",
+        "_vacant",
         "_want",
         "stream",
     )
@@ -71,8 +85,12 @@ class DirectReadable:
         self._gate = gate
         self._owner = owner
         self._channel: Channel | None = None
-        self._requests: list[ReadRequest] = []
-        self._leading = False
+        self._requests: dict[ReadRequest, None] = {}
+        # Whose awaiter leads; vacant while that one has not woken up yet.
+        self._leader: ReadRequest | None = None
+        self._vacant = False
+        # Counts the readers; a request belongs to the one that was current.
+        self._reader = 0
         # Whether a request is queued for which nothing was tried yet.
         self._untried = False
         self._want = Want.OPEN
@@ -129,18 +147,20 @@ class DirectReadable:
 
     @protect
     def settle(self) -> None:
+        self._channel = None
         for request in self._dismiss():
             self._settle(request)
 
     @protect
     def release(self, error: TypeError) -> None:
+        self._reader += 1
         for request in self._dismiss():
             request._reject(error)
 
     def _dismiss(self) -> list[ReadRequest]:
         """Nobody is to be served any more; the leader need not wait on."""
-        requests, self._requests = self._requests, []
-        if self._leading:
+        requests, self._requests = list(self._requests), {}
+        if self._leader is not None:
             self._gate.interrupt()
         return requests
 
@@ -162,8 +182,9 @@ class DirectReadable:
         request._minimum = minimum
         request._filled = 0
         request._awaiters = 0
+        request._reader = self._reader
         if self.stream._state is ReadableState.READABLE:
-            self._requests.append(request)
+            self._requests[request] = None
         else:
             self._settle(request)
         return request
@@ -173,7 +194,7 @@ class DirectReadable:
         error = self.stream._error
         view = request._view
         if error is not None:
-            request._reject(error)
+            request._reject_from(error, self.stream._traceback)
         elif view is None:
             request._fulfil(ReadResult(None, True))
         else:
@@ -182,14 +203,12 @@ class DirectReadable:
     @protect
     def _serve(self) -> None:
         """Receive for the requests in their order until it would block."""
-        channel = self._channel
-        if channel is None:
+        if self._channel is None:
             return
         self._untried = False
-        while self._requests:
-            request = self._requests[0]
+        while (request := self._next()) is not None:
             try:
-                done = _receive(channel, request)
+                done = _receive(self._channel, request)
             except SocketError as error:
                 self._owner._failed(error)
                 return
@@ -200,38 +219,77 @@ class DirectReadable:
                 self._want = done
                 return
             if done:
-                del self._requests[0]
+                del self._requests[request]
+
+    def _next(self) -> ReadRequest | None:
+        """The first request that somebody will take the result of.
+
+        One whose awaiters have all left their line, and are not the leader, is
+        about to be given up: their cancellation is on its way.
+        """
+        for request in self._requests:
+            if not request._awaiters or request._line or request is self._leader:
+                return request
+        return None
 
     def _end(self) -> None:
         self.stream._close()
         self._owner._read_ended()
 
+    @protect
     async def _drive(self, request: ReadRequest) -> None:
         """Await a pending request: follow the leader, or lead."""
         line: Line | None = request._line
         if line is None:
             line = request._line = {}
         if request not in self._requests:
-            self._requests.append(request)
+            if not self._taken_back(request):
+                await request._checkpoint()
+                return
+            self._requests[request] = None
             self._untried = True
         request._awaiters += 1
         try:
-            idle = self._untried and not self._leading
-            if idle and not self._runtime.cancelled_now():
-                self._serve()
             while request._state == PENDING:
-                if self._leading:
+                leader = self._leader
+                if leader is None or (leader is request and self._vacant):
+                    await self._lead(request)
+                else:
                     await self._runtime.park(line)
-                    continue
-                self._leading = True
-                try:
-                    await self._gate.wait(self._want)
-                finally:
-                    self._leading = False
+        finally:
+            self._leave(request)
+        if self._runtime.cancelled_now():
+            await request._checkpoint()
+
+    @protect
+    def attend(self) -> None:
+        """Somebody waits for the end: see to it that queued reads are awaited."""
+        if self._requests and not any(each._awaiters for each in self._requests):
+            next(iter(self._requests))._watched()
+
+    @protect
+    def _taken_back(self, request: ReadRequest) -> bool:
+        """Whether a request that was given up may be queued again."""
+        if self.stream._state is not ReadableState.READABLE:
+            self._settle(request)
+        elif request._reader != self._reader:
+            request._reject(TypeError("the reader has released its lock"))
+        return request._state == PENDING
+
+    @protect
+    async def _lead(self, request: ReadRequest) -> None:
+        """Wait for data and serve everybody, once."""
+        self._leader = request
+        self._vacant = False
+        try:
+            if self._untried and not self._runtime.cancelled_now():
+                self._serve()
+            if request._state == PENDING:
+                await self._gate.wait(self._want)
                 if request._state == PENDING:
                     self._serve()
         finally:
-            self._leave(request)
+            self._leader = None
 
     @protect
     def _leave(self, request: ReadRequest) -> None:
@@ -239,12 +297,20 @@ class DirectReadable:
         # A buffer that is partly filled keeps its place, and its bytes.
         unwanted = not request._awaiters and not request._filled
         if unwanted and request._state == PENDING:
-            self._requests.remove(request)
-        if not self._leading:
-            for waiting in self._requests:
-                if waiting._line:
-                    self._runtime.wake(waiting._line, 1)
-                    return
+            del self._requests[request]
+        if self._leader is request and self._vacant:
+            self._leader = None
+        if self._leader is None:
+            self._appoint()
+
+    def _appoint(self) -> None:
+        """Let an awaiter of the first request that has one lead on."""
+        for request in self._requests:
+            if request._line:
+                self._leader = request
+                self._vacant = True
+                self._runtime.wake(request._line, 1)
+                return
 
 
 def _receive(channel: Channel, request: ReadRequest) -> bool | Want | None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import enum
 import warnings
-from typing import Any, final
+from collections import deque
+from typing import Any, TypeAlias, final
 
 from ..errors import SocketError
 from ..promise import Promise, fulfilled, rejected
-from ..runtime import Line, Runtime, protect
+from ..runtime import Runtime, protect
 from ..runtime.gate import Gate, Want
 from .channel import Channel, Owner
 from .chunks import as_bytes
-from .writable import WritableState, WritableStream
+from .writable import WritableStream
 
 __all__ = ["DirectWritable"]
+
+Queue: TypeAlias = "deque[tuple[memoryview, Promise[None]]]"
 
 
 class Ending(enum.Enum):
@@ -37,7 +40,6 @@ class DirectWritable:
         "_flusher",
         "_gate",
         "_high_water_mark",
-        "_idle",
         "_owner",
         "_queue",
         "_queued",
@@ -55,11 +57,11 @@ class DirectWritable:
         self._owner = owner
         self._high_water_mark = high_water_mark
         self._channel: Channel | None = None
-        self._queue: list[tuple[memoryview, Promise[None]]] = []
+        # A deque is large, and most sockets never queue anything.
+        self._queue: Queue | tuple[()] = ()
         self._queued = 0
         self._used = False
         self._flusher = False
-        self._idle: Line | None = None
         self._ending = Ending.NOT
         self._ended: Promise[None] | None = None
         # What every write that went out at once returns.
@@ -106,6 +108,8 @@ class DirectWritable:
                 done = sent
         rest = memoryview(chunk)[done:]
         promise: Promise[None] = Promise(self._runtime)
+        if not isinstance(self._queue, deque):
+            self._queue = deque()
         self._queue.append((rest, promise))
         self._queued += len(rest)
         if channel is not None:
@@ -116,19 +120,19 @@ class DirectWritable:
         return self._end(Ending.FINISH)
 
     def abort(self, error: BaseException) -> Promise[None]:
+        if self._ending is Ending.CUT and self._ended is not None:
+            return self._ended
         return self._end(Ending.CUT)
 
     @protect
     def settle(self, error: BaseException) -> None:
-        queue, self._queue = self._queue, []
+        queue, self._queue = self._queue, ()
         self._queued = 0
         for _, promise in queue:
             promise._reject(error)
         if self._ended is not None and self._ending is not Ending.CUT:
             self._ended._reject(error)
             self._ended = None
-        if self._idle:
-            self._runtime.wake(self._idle)
 
     @protect
     def hand_over(self) -> Promise[None]:
@@ -158,16 +162,16 @@ class DirectWritable:
         channel = self._channel
         assert channel is not None
         try:
-            while self._queue:
-                rest, promise = self._queue[0]
+            while queue := self._queue:
+                rest, promise = queue[0]
                 sent = channel.send(rest) if rest else 0
                 if isinstance(sent, Want):
                     return sent
                 self._queued -= sent
                 if sent < len(rest):
-                    self._queue[0] = (rest[sent:], promise)
+                    queue[0] = (rest[sent:], promise)
                 else:
-                    del self._queue[0]
+                    queue.popleft()
                     promise._fulfil(None)
                 if self.desired_size > 0:
                     self.stream._relieved()
@@ -196,8 +200,6 @@ class DirectWritable:
             # Of an abort: it got what it wanted.
             self._ended._fulfil(None)
             self._ended = None
-        if self._idle:
-            self._runtime.wake(self._idle)
 
     def _sent_end(self, how: Ending) -> None:
         stream = self.stream
@@ -209,8 +211,6 @@ class DirectWritable:
             self._ended._fulfil(None)
             self._ended = None
         self._channel = None
-        if self._idle:
-            self._runtime.wake(self._idle)
         if how is not Ending.HAND_OVER:
             self._owner._write_ended()
 
@@ -218,36 +218,43 @@ class DirectWritable:
         if not self._flusher:
             self._flusher = True
             self._runtime.spawn(self._run, name="wsockets flusher")
-        elif self._idle:
-            self._runtime.wake(self._idle)
 
     async def _run(self) -> None:
-        """The flusher: lives until the direction ends."""
+        """The flusher: lives until the queue is sent, or cannot be."""
         try:
-            while self._channel is not None and not self._over():
+            while self._channel is not None:
                 want = self._send_queued()
-                if want is not None:
-                    await self._wait(want)
-                elif not self._over():
-                    self._idle = {}
-                    await self._runtime.park(self._idle)
+                if want is None:
+                    break
+                await self._wait(want)
         finally:
             self._flusher = False
-            if self._queue:
-                warnings.warn(
-                    f"{self._queued} bytes written to a socket were not sent before "
-                    "the event loop ended; await close()",
-                    ResourceWarning,
-                    stacklevel=1,
-                )
+            self.warn_of_loss()
 
-    def _over(self) -> bool:
-        if self._ending is not Ending.NOT:
-            return False
-        return self.stream._state in (WritableState.CLOSED, WritableState.ERRORED)
+    def warn_of_loss(self) -> None:
+        """The event loop ends: say what it takes with it."""
+        if self._queue:
+            warnings.warn(
+                f"{self._queued} bytes written to a socket were not sent before "
+                "the event loop ended; await close()",
+                ResourceWarning,
+                stacklevel=2,
+            )
 
     async def _wait(self, want: Want) -> None:
-        with self._runtime.scope(self._owner._stall_limit()) as scope:
+        """Until it is worth trying again, or the peer has taken nothing for long."""
+        limit, channel = self._owner._stall_limit(), self._channel
+        if limit is None or channel is None:
             await self._gate.wait(want)
-        if scope.cancelled_caught:
-            self._owner._stalled()
+            return
+        # The kernel reports room late: what it still holds shows progress.
+        left = channel.unsent()
+        while True:
+            with self._runtime.scope(limit) as scope:
+                await self._gate.wait(want)
+            if not scope.cancelled_caught:
+                return
+            before, left = left, channel.unsent()
+            if left >= before:
+                self._owner._stalled()
+                return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, final, overload
 
 from ..promise import Promise, fulfilled, rejected
@@ -81,6 +82,7 @@ class ReadableStream:
         "_reader",
         "_runtime",
         "_state",
+        "_traceback",
     )
 
     _controller: ReadableController
@@ -88,6 +90,8 @@ class ReadableStream:
     _reader: ReadableStreamDefaultReader | ReadableStreamBYOBReader | None
     _runtime: Runtime
     _state: ReadableState
+    # What the error's traceback was before anybody raised it.
+    _traceback: TracebackType | None
 
     def __init__(self) -> None:
         raise TypeError("a ReadableStream is not constructed: it comes with a Socket")
@@ -100,6 +104,7 @@ class ReadableStream:
         stream._reader = None
         stream._state = ReadableState.READABLE
         stream._error = None
+        stream._traceback = None
         return stream
 
     # -- the standard's members
@@ -228,8 +233,9 @@ class ReadableStream:
         if self._state is ReadableState.CLOSED:
             return fulfilled(self._runtime, None)
         if self._state is ReadableState.ERRORED:
-            assert self._error is not None
-            return rejected(self._runtime, self._error)
+            cancelled: Promise[None] = Promise(self._runtime)
+            self._settle_closed(cancelled)
+            return cancelled
         self._close()
         return self._controller.cancel(reason)
 
@@ -246,6 +252,7 @@ class ReadableStream:
         if self._state is ReadableState.READABLE:
             self._state = ReadableState.ERRORED
             self._error = error
+            self._traceback = error.__traceback__
             self._ended()
 
     def _ended(self) -> None:
@@ -258,7 +265,7 @@ class ReadableStream:
         if self._state is ReadableState.CLOSED:
             closed._fulfil(None)
         elif self._error is not None:
-            closed._reject(self._error)
+            closed._reject_from(self._error, self._traceback)
 
 
 def _two_ends(transform: Any) -> tuple[WritableStream, ReadableStream]:
@@ -446,6 +453,9 @@ class ReadableStreamAsyncIterator:
             value, done = await self._reader.read()
         except Exception:
             self._reader.releaseLock()
+            raise
+        except BaseException:
+            self._finish()
             raise
         if done:
             self._reader.releaseLock()

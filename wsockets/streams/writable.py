@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Protocol, final
 
 from ..errors import as_exception
@@ -70,6 +71,7 @@ class WritableStream:
         "_error",
         "_runtime",
         "_state",
+        "_traceback",
         "_when_leaving",
         "_writer",
     )
@@ -78,6 +80,8 @@ class WritableStream:
     _error: BaseException | None
     _runtime: Runtime
     _state: WritableState
+    # What the error's traceback was before anybody raised it.
+    _traceback: TracebackType | None
     # A pipe's: called when the stream takes no more.
     _when_leaving: Callable[[], None] | None
     _writer: WritableStreamDefaultWriter | None
@@ -94,6 +98,7 @@ class WritableStream:
         stream._when_leaving = None
         stream._state = WritableState.WRITABLE
         stream._error = None
+        stream._traceback = None
         return stream
 
     # -- the standard's members
@@ -145,7 +150,12 @@ class WritableStream:
 
     def _close(self) -> Promise[None]:
         if self._state is not WritableState.WRITABLE:
-            return rejected(self._runtime, self._refusal())
+            error = self._error
+            if error is None or isinstance(error, TypeError):
+                return self._refused()
+            refusal = TypeError("a writable that has failed cannot be closed")
+            refusal.__cause__ = error
+            return rejected(self._runtime, refusal)
         self._closing()
         return self._controller.close()
 
@@ -164,16 +174,18 @@ class WritableStream:
         if writer is not None and writer._ready is not None:
             writer._ready._fulfil(None)
 
-    def _refusal(self) -> BaseException:
-        """Why a write or close is not possible now."""
-        if self._error is not None:
-            return self._error
-        return TypeError("the writable is closed, or about to be: it was closed before")
+    def _refused(self) -> Promise[None]:
+        """What a write or close gets that is not possible any more."""
+        promise: Promise[None] = Promise(self._runtime)
+        error = self._error or TypeError("the writable was closed before")
+        promise._reject_from(error, self._traceback)
+        return promise
 
     @protect
     def _start_failing(self, error: BaseException) -> None:
         self._state = WritableState.ERRORING
         self._error = error
+        self._traceback = error.__traceback__
         self._controller.settle(error)
         writer = self._writer
         if writer is not None and writer._ready is not None:
@@ -243,23 +255,21 @@ class WritableStreamDefaultWriter:
             closed._fulfil(None)
         elif stream._state is WritableState.ERRORED:
             assert stream._error is not None
-            closed._reject(stream._error)
+            closed._reject_from(stream._error, stream._traceback)
 
     @property
     def desiredSize(self) -> int | None:
         """How many more bytes are welcome before `ready` is pending.
 
-        Negative when over the high water mark, 0 when closed or closing, None
-        when the stream has failed. TypeError once the lock is released.
+        Negative when over the high water mark, 0 when closed, None when the
+        stream has failed. TypeError once the lock is released.
         """
         stream = self._stream
         if stream is None:
             raise _released()
-        if stream._state is WritableState.WRITABLE:
+        if stream._state in (WritableState.WRITABLE, WritableState.CLOSING):
             return stream._controller.desired_size
-        if stream._state in (WritableState.CLOSING, WritableState.CLOSED):
-            return 0
-        return None
+        return 0 if stream._state is WritableState.CLOSED else None
 
     @property
     def ready(self) -> Promise[None]:
@@ -270,7 +280,7 @@ class WritableStreamDefaultWriter:
         ready = self._ready
         if stream._error is not None:
             if ready is None or not ready._is_rejected():
-                ready = self._ready = rejected(self._runtime, stream._error)
+                ready = self._ready = stream._refused()
         elif (
             stream._state is WritableState.WRITABLE
             and stream._controller.desired_size <= 0
@@ -293,7 +303,7 @@ class WritableStreamDefaultWriter:
         if stream is None:
             return rejected(self._runtime, _released())
         if stream._state is not WritableState.WRITABLE:
-            return rejected(self._runtime, stream._refusal())
+            return stream._refused()
         return stream._controller.write(chunk)
 
     def close(self) -> Promise[None]:

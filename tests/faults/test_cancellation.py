@@ -1,0 +1,410 @@
+"""Cancelled at every single step, and everything is given back.
+
+A scenario runs again and again, and is cancelled after its first step, after its
+second, until it is done before its turn to be cancelled comes. A step is one turn
+of any task, those of the library included, so that nothing between two of its
+own checkpoints is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import select
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.leaks import Snapshot, left_behind, tasks
+from tests.loopback import binding
+from wsockets import AbortError, Promise, Socket, SocketError
+
+from .peers import WITHIN, exactly, line, scripted, to_the_end
+from .records import Forger
+
+# More than the kernel takes at once, so that a write has to wait.
+REQUEST = bytes(4_500_000)
+ANSWER = b"an answer" * 20_000
+
+T = TypeVar("T")
+
+# Makes a socket to an address, uses it, and notes it in the list.
+Scenario = Callable[[str, list[Socket]], Awaitable[None]]
+
+
+class Interrupter(trio.abc.Instrument):
+    """Calls a function once tasks have taken so many steps."""
+
+    def __init__(self, steps: int, interrupt: Callable[[], None]) -> None:
+        self.left = steps
+        self._interrupt = interrupt
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self._interrupt()
+
+
+@contextlib.contextmanager
+def interrupted(steps: int, interrupt: Callable[[], None]) -> Iterator[Interrupter]:
+    instrument = Interrupter(steps, interrupt)
+    trio.lowlevel.add_instrument(instrument)
+    try:
+        yield instrument
+    finally:
+        trio.lowlevel.remove_instrument(instrument)
+
+
+# -- peers
+
+
+@contextlib.contextmanager
+def left_alone() -> Iterator[None]:
+    """A client may go at any time."""
+    with contextlib.suppress(OSError, AssertionError):
+        yield
+
+
+def plain_peer(sock: socket.socket) -> None:
+    with left_alone():
+        exactly(sock, len(REQUEST))
+        sock.sendall(ANSWER)
+        to_the_end(sock)
+
+
+def serve_tls(sock: socket.socket) -> None:
+    forger = Forger(sock)
+    count = 0
+    while count < len(REQUEST):
+        data = forger.read()
+        if not data:
+            return
+        count += len(data)
+    sock.sendall(forger.ticket())
+    forger.send(ANSWER)
+    while forger.read():
+        pass
+
+
+def tls_peer(sock: socket.socket) -> None:
+    with left_alone():
+        serve_tls(sock)
+
+
+def starttls_peer(sock: socket.socket) -> None:
+    with left_alone():
+        assert line(sock) == b"STARTTLS\r\n"
+        sock.sendall(b"220 go ahead\r\n")
+        serve_tls(sock)
+
+
+# -- scenarios
+
+
+class Ended(Exception):
+    """The socket was gone before its user knew that he was cancelled as well."""
+
+
+async def talk(socket: Socket) -> None:
+    """Ask, and read the answer, half of it into a buffer."""
+    writer = socket.writable.getWriter()
+    await writer.ready
+    await writer.write(REQUEST)
+    filler = socket.readable.getReader(mode="byob")
+    half = len(ANSWER) // 2
+    _, done = await filler.read(bytearray(half), min=half)
+    filler.releaseLock()
+    reader = socket.readable.getReader()
+    count = half
+    while count < len(ANSWER):
+        value, ended = await reader.read()
+        if done or ended:
+            raise Ended
+        count += len(value)
+    await writer.close()
+
+
+async def plain(address: str, made: list[Socket]) -> None:
+    port = address.rpartition(":")[2]
+    # By name, so that the resolver is part of it.
+    async with binding().connect(f"localhost:{port}") as socket:
+        made.append(socket)
+        await talk(socket)
+
+
+async def secure(address: str, made: list[Socket]) -> None:
+    async with binding().connect(address, secureTransport="on") as socket:
+        made.append(socket)
+        await talk(socket)
+
+
+async def upgraded(address: str, made: list[Socket]) -> None:
+    async with binding().connect(address, secureTransport="starttls") as socket:
+        made.append(socket)
+        reader = socket.readable.getReader(mode="byob")
+        writer = socket.writable.getWriter()
+        await writer.write(b"STARTTLS\r\n")
+        await reader.read(bytearray(14), min=14)
+        async with socket.startTls() as new:
+            made.append(new)
+            await talk(new)
+
+
+async def bare(address: str, made: list[Socket]) -> None:
+    """Without `async with`: whoever is cancelled closes later, or not at all."""
+    socket = binding().connect(address, secureTransport="on")
+    made.append(socket)
+    await socket.opened
+    await talk(socket)
+    await socket.close()
+
+
+async def in_a_nursery(address: str, made: list[Socket]) -> None:
+    async with trio.open_nursery() as nursery:
+        socket = binding().connect(address, nursery=nursery, secureTransport="on")
+        made.append(socket)
+        await talk(socket)
+        await socket.close()
+
+
+async def in_a_nursery_upgraded(address: str, made: list[Socket]) -> None:
+    async with trio.open_nursery() as nursery:
+        socket = binding().connect(address, nursery=nursery, secureTransport="starttls")
+        made.append(socket)
+        writer = socket.writable.getWriter()
+        reader = socket.readable.getReader(mode="byob")
+        writer.write(b"STARTTLS\r\n")
+        await reader.read(bytearray(14), min=14)
+        new = socket.startTls()
+        made.append(new)
+        await talk(new)
+        await new.close()
+
+
+SCENARIOS = {
+    "plain": (plain, plain_peer),
+    "tls": (secure, tls_peer),
+    "starttls": (upgraded, starttls_peer),
+    "bare": (bare, tls_peer),
+    "in a nursery": (in_a_nursery, tls_peer),
+    "in a nursery, starttls": (in_a_nursery_upgraded, starttls_peer),
+}
+
+
+async def outcome(promise: Promise[T]) -> BaseException | None:
+    """None, or how the promise was rejected; it must not stay pending."""
+    failure: BaseException | None
+    with trio.fail_after(WITHIN):
+        failure = await promise.then(lambda _: None, lambda error: error)
+    return failure
+
+
+async def assert_well_defined(socket: Socket) -> None:
+    """What can be asked of a socket after its user was cancelled."""
+    closed = socket.close()
+    assert closed is socket.closed
+    assert socket.close() is closed
+    assert isinstance(await outcome(closed), SocketError | None)
+    assert isinstance(await outcome(socket.opened), SocketError | None)
+    with pytest.raises(SocketError) as caught:
+        socket.startTls()
+    assert caught.value.code == "state"
+    repr(socket)
+    socket.tls_info()
+    if not socket.readable.locked:
+        reader = socket.readable.getReader()
+        failure = await outcome(reader.read())
+        assert isinstance(failure, SocketError | None)
+        await outcome(reader.cancel())
+    if not socket.writable.locked:
+        writer = socket.writable.getWriter()
+        failure = await outcome(writer.write(b"too late"))
+        assert isinstance(failure, TypeError | AbortError)
+        await outcome(writer.abort())
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("scenario", "peer"), SCENARIOS.values(), ids=list(SCENARIOS))
+async def test_nothing_remains_whenever_the_user_is_cancelled(
+    scenario: Scenario, peer: Callable[[socket.socket], None]
+) -> None:
+    steps, fired = 0, True
+    while fired:
+        steps += 1
+        assert steps < 1000
+        before, tasks_before = Snapshot.take(), tasks()
+        made: list[Socket] = []
+        async with scripted(peer) as address:
+            with (
+                trio.CancelScope() as scope,
+                interrupted(steps, scope.cancel) as interrupter,
+            ):
+                try:
+                    await scenario(address, made)
+                except* (SocketError, Ended):
+                    # A nursery has other tasks, which may be the first to know.
+                    assert scope.cancel_called
+            fired = interrupter.left <= 0
+            for socket_ in made:
+                await assert_well_defined(socket_)
+        with trio.fail_after(WITHIN):
+            while tasks() != tasks_before:
+                await wait_all_tasks_blocked(0.01)
+        assert not left_behind(before), f"cancelled after {steps} steps"
+    # It went through to the end at last.
+    assert steps > 10
+
+
+# -- carrying on
+
+plain_and_tls = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+
+
+class Stubborn:
+    """Awaits promises, is cancelled after a few steps, and awaits them again."""
+
+    def __init__(self) -> None:
+        self.cancelled = 0
+        # Not always one step: nobody could ever await anything.
+        self._steps = itertools.cycle([1, 2, 1, 3, 1, 5])
+
+    async def __call__(self, promise: Promise[T]) -> T:
+        while True:
+            with (
+                trio.CancelScope() as scope,
+                interrupted(next(self._steps), scope.cancel),
+            ):
+                return await promise
+            self.cancelled += 1
+
+
+@plain_and_tls
+async def test_who_is_cancelled_may_await_the_same_promises_again(tls: bool) -> None:
+    get = Stubborn()
+    async with scripted(tls_peer if tls else plain_peer) as address:
+        socket_ = binding().connect(address, secureTransport="on" if tls else "off")
+        await get(socket_.opened)
+        writer = socket_.writable.getWriter()
+        await get(writer.write(REQUEST))
+        reader = socket_.readable.getReader()
+        data = b""
+        while len(data) < len(ANSWER):
+            data += (await get(reader.read())).value
+        assert data == ANSWER
+        await get(writer.close())
+        # The closing itself is ended by a cancellation, so nobody disturbs it.
+        await socket_.close()
+    assert get.cancelled > 0
+
+
+@plain_and_tls
+async def test_a_read_that_is_cancelled_and_forgotten_takes_no_chunk(
+    tls: bool,
+) -> None:
+    cancelled = 0
+    async with scripted(tls_peer if tls else plain_peer) as address:
+        socket_ = binding().connect(address, secureTransport="on" if tls else "off")
+        await socket_.opened
+        socket_.writable.getWriter().write(REQUEST)
+        reader = socket_.readable.getReader()
+        data = b""
+        for steps in itertools.cycle([1, 2, 1, 3, 1, 5]):
+            with trio.CancelScope() as scope, interrupted(steps, scope.cancel):
+                data += (await reader.read()).value
+            cancelled += scope.cancelled_caught
+            if len(data) == len(ANSWER):
+                break
+        assert data == ANSWER
+        await socket_.close()
+    assert cancelled > 0
+
+
+@plain_and_tls
+async def test_who_is_cancelled_already_reads_nothing(tls: bool) -> None:
+    async with scripted(tls_peer if tls else plain_peer) as address:
+        socket_ = binding().connect(address, secureTransport="on" if tls else "off")
+        await socket_.opened
+        reader = socket_.readable.getReader(mode="byob")
+        await socket_.writable.getWriter().write(REQUEST)
+        # The answer is there, or its beginning at least.
+        await reader.read(bytearray(9), min=9)
+        buffer = bytearray(b"untouched")
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await reader.read(buffer)
+        assert scope.cancelled_caught
+        assert buffer == b"untouched"
+        reader.releaseLock()
+        data = ANSWER[:9]
+        other = socket_.readable.getReader()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await other.read()
+        assert scope.cancelled_caught
+        while len(data) < len(ANSWER):
+            data += (await other.read()).value
+        assert data == ANSWER
+        await socket_.close()
+
+
+@plain_and_tls
+async def test_a_write_that_is_cancelled_is_sent_all_the_same(tls: bool) -> None:
+    async with scripted(tls_peer if tls else plain_peer) as address:
+        socket_ = binding().connect(address, secureTransport="on" if tls else "off")
+        await socket_.opened
+        writer = socket_.writable.getWriter()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await writer.write(REQUEST)
+        assert scope.cancelled_caught
+        data = b""
+        async for chunk in socket_.readable.values(preventCancel=True):
+            data += chunk
+            if len(data) == len(ANSWER):
+                break
+        assert data == ANSWER
+        await socket_.close()
+
+
+@plain_and_tls
+async def test_cancelling_a_close_that_still_sends_resets_the_connection(
+    tls: bool,
+) -> None:
+    endings: list[str] = []
+
+    def script(sock: socket.socket) -> None:
+        if tls:
+            Forger(sock)
+        # It takes nothing until the reset has come.
+        peeked = sock.recv(1, socket.MSG_PEEK)
+        assert peeked
+        wait_for_reset(sock)
+        endings.append("reset")
+
+    async with scripted(script) as address:
+        socket_ = binding().connect(address, secureTransport="on" if tls else "off")
+        await socket_.opened
+        written = socket_.writable.getWriter().write(REQUEST * 2)
+        with trio.CancelScope() as scope:
+            closing = socket_.close()
+            scope.cancel()
+            await closing
+        assert scope.cancelled_caught
+        failure = await outcome(written)
+        assert isinstance(failure, SocketError)
+        assert failure.code == "closed"
+        assert await outcome(socket_.closed) is None
+    assert endings == ["reset"]
+
+
+def wait_for_reset(sock: socket.socket) -> None:
+    """Until the connection is gone, without reading from it."""
+    poll = select.poll()
+    poll.register(sock, 0)
+    events = poll.poll(WITHIN * 1000)
+    assert events
+    assert events[0][1] & select.POLLHUP
