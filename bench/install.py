@@ -12,6 +12,10 @@ from rich.console import Console
 
 from bench.plan import HERE, ROOT
 
+# package.json names exact versions, and so does what it names; nothing that the
+# packages would run is needed.
+NPM = ("--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund")
+
 
 def requirements() -> list[str]:
     """What the extra `bench` of this project asks for."""
@@ -23,7 +27,7 @@ def install(console: Console) -> None:
     """Install all peers; one that cannot be had is reported and later skipped."""
     steps = [
         [sys.executable, "-m", "pip", "install", "--quiet", *requirements()],
-        ["npm", "ci", "--prefix", str(HERE), "--no-audit", "--no-fund"],
+        ["npm", "install", *NPM],
     ]
     if not (shutil.which("node") and shutil.which("npm")):
         root = [] if os.geteuid() == 0 else ["sudo"]

@@ -9,7 +9,7 @@ from bench.results import Results, Section
 from bench.show import SUBJECT, number
 
 COLUMNS = 3
-COLOURS = {SUBJECT: "#0b7285", REFERENCE: "#f08c00"}
+COLOURS = {SUBJECT: "#3bc9db", REFERENCE: "#ffc078"}
 OTHER = "#ced4da"
 
 
@@ -69,10 +69,8 @@ def draw(axes: object, section: Section) -> None:
         ratio = section.ratio(name)
         text = number(median) + (f"  ×{ratio.median:.2f}" if ratio else "")
         axes.text(0, place, f" {text}", va="center", fontsize=7)
-    axes.set_title(
-        f"{section.title} ({section.repeats} repeats)", fontsize=9, loc="left"
-    )
-    axes.set_xlabel(section.unit, fontsize=8)
+    axes.set_title(section.title, fontsize=9, loc="left")
+    axes.set_xlabel(f"{section.unit}, {section.repeats} repeats", fontsize=8)
     axes.tick_params(labelsize=7)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -245,6 +245,23 @@ def test_the_exit_code_tells_where_standard_error_is_closed() -> None:
             assert ended(process) == (4, "")
 
 
+@pytest.mark.parametrize("mistake", [False, True])
+def test_the_exit_code_tells_where_nobody_reads_standard_error(mistake: bool) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with closed_port() as port:
+        arguments = ["--nonsense"] if mistake else []
+        done = subprocess.run(
+            [*WSOCKETS, "connect", f"127.0.0.1:{port}", *arguments],
+            stdin=subprocess.DEVNULL,
+            stderr=writing,
+            timeout=40,
+            check=False,
+        )
+    os.close(writing)
+    assert done.returncode == (2 if mistake else 4)
+
+
 def test_a_report_that_cannot_be_written_exits_with_1() -> None:
     with server(until_gone) as address:
         with start(address, "--info", through='exec "$@" >&-') as process:

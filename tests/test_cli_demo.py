@@ -93,7 +93,9 @@ def test_what_is_missing_is_said_and_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "aiosmtpd.smtp", None)
-    nowhere(monkeypatch)
+    # There is no PostgreSQL on PATH, nor where Debian puts it.
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    monkeypatch.setattr(Path, "glob", lambda *_: iter(()))
     result = demo("--no-code")
     assert result.exit_code == 0
     assert '– aiosmtpd is not installed; get it with: pip install "wsockets[demo]"' in (
@@ -102,11 +104,6 @@ def test_what_is_missing_is_said_and_left_out(
     assert "– there is no PostgreSQL server on this machine" in result.output
     assert "✓ refused" in result.output
     assert "async def" not in result.output
-
-
-def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    monkeypatch.setattr(Path, "glob", lambda *_: iter(()))
 
 
 def test_root_needs_somebody_to_run_postgresql_as(

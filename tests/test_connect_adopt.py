@@ -319,6 +319,19 @@ async def test_a_closed_socket_is_refused() -> None:
     assert caught.value.code == "option"
 
 
+async def test_what_Pythons_ssl_has_wrapped_stays_the_callers() -> None:
+    context = ssl.create_default_context()
+    with unix_pair() as (near, _):
+        wrapped = context.wrap_socket(
+            near, server_hostname="localhost", do_handshake_on_connect=False
+        )
+        with wrapped:
+            with pytest.raises(SocketError, match="Python's ssl") as caught:
+                adopt(wrapped)
+            assert caught.value.code == "option"
+            assert wrapped.fileno() >= 0
+
+
 @pytest.mark.parametrize("wrong", [True, False, None, "3", 3.0, b"3", object()])
 async def test_something_else_is_refused(wrong: Any) -> None:
     with pytest.raises(SocketError, match=type(wrong).__name__) as caught:
@@ -337,7 +350,7 @@ async def test_something_else_is_refused(wrong: Any) -> None:
         {"hostname": ""},
         {"sni": "example.com"},
         {"verify": "perhaps"},
-        {"nursery": object()},
+        {"nursery": "nobody's"},
     ],
     ids=str,
 )

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from wsockets import Promise
-from wsockets.promise import follow, fulfilled, rejected
+from wsockets.promise import fulfilled, rejected
 from wsockets.runtime import current
 
 
@@ -186,12 +186,29 @@ async def test_resolve_and_reject_make_settled_promises() -> None:
         await Promise.reject(Boom())
 
 
-async def test_follow_runs_work_in_a_task_of_its_own() -> None:
-    async def work() -> int:
-        await trio.lowlevel.checkpoint()
-        return 8
+async def test_a_promise_cannot_wait_for_itself() -> None:
+    derived: Promise[object] = fulfilled(current(), 1).then(lambda _: derived)
+    with pytest.raises(TypeError, match="itself"):
+        await derived
 
-    assert await follow(current(), work()) == 8
+
+async def test_even_SystemExit_in_a_callback_only_rejects() -> None:
+    async def leave(_: object) -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        await fulfilled(current(), 1).then(leave)
+
+
+async def test_raising_one_error_from_many_promises_grows_no_traceback() -> None:
+    error = Boom()
+    promise = rejected(current(), error)
+    lengths = set()
+    for _ in range(5):
+        with pytest.raises(Boom):
+            await promise.then()
+        lengths.add(len(traceback.extract_tb(error.__traceback__)))
+    assert len(lengths) == 1
 
 
 async def test_an_ignored_rejection_says_nothing(

@@ -138,23 +138,6 @@ async def test_a_nursery_gets_the_task_and_its_error() -> None:
     assert not current().accepts_nursery(object())
 
 
-async def test_gather_waits_for_all_and_raises_the_first_error() -> None:
-    done: list[int] = []
-
-    async def work() -> None:
-        await trio.lowlevel.checkpoint()
-        done.append(1)
-
-    async def fail() -> None:
-        await trio.lowlevel.checkpoint()
-        raise ValueError("first")
-
-    await current().gather([work, work])
-    assert done == [1, 1]
-    with pytest.raises(ValueError, match="first"):
-        await current().gather([fail, trio.sleep_forever])
-
-
 async def test_getaddrinfo_gives_families_and_numeric_addresses() -> None:
     found = await current().getaddrinfo("127.0.0.1", 80)
     assert found == [(socket.AF_INET, "127.0.0.1")]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket as _socket
 import ssl
-from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypedDict, Unpack, final
 
 import attrs
@@ -140,7 +139,10 @@ class Binding:
                 resolver=self.resolver,
             )
 
-        return _begin(runtime, wanted, security, nursery, opener, target)
+        handshake = _first_handshake(wanted, security)
+        socket = Socket._make(runtime, wanted, security, nursery)
+        socket._start(Opening(runtime, opener, wanted, handshake, target))
+        return socket
 
     def adopt(
         self,
@@ -156,16 +158,17 @@ class Binding:
         runtime = current()
         _check_nursery(runtime, nursery)
         security = Security(tls_options, own.hostname, role=own.role)
-        _first_handshake(wanted, security)
+        handshake = _first_handshake(wanted, security)
         sock = _take(fd)
 
         async def opener() -> _socket.socket:
             return sock
 
         try:
-            socket = _begin(
-                runtime, wanted, security, nursery, opener, None, sock.close
-            )
+            socket = Socket._make(runtime, wanted, security, nursery)
+            opening = Opening(runtime, opener, wanted, handshake)
+            if not socket._start(opening):
+                sock.close()
         except BaseException:
             sock.detach()
             raise
@@ -221,23 +224,6 @@ def adopt(
     for what connect() refuses; the fd is then still the caller's.
     """
     return _default.adopt(fd, options, nursery=nursery, **members)
-
-
-def _begin(
-    runtime: Runtime,
-    options: SocketOptions,
-    security: Security,
-    nursery: object,
-    opener: Callable[[], Awaitable[_socket.socket]],
-    target: object,
-    discard: Callable[[], None] = lambda: None,
-) -> Socket:
-    """Make the socket; `discard` drops what the opener has if it never runs."""
-    handshake = _first_handshake(options, security)
-    socket = Socket._make(runtime, options, security, nursery)
-    if not socket._start(Opening(runtime, opener, options, handshake, target)):
-        discard()
-    return socket
 
 
 def _first_handshake(options: SocketOptions, security: Security) -> Handshake | None:

@@ -35,6 +35,7 @@ from . import tls
 from .errors import SocketError, os_error
 from .linger import unsent
 from .runtime.gate import Want
+from .streams.channel import Channel
 
 if TYPE_CHECKING:
     from .tls import TlsInfo
@@ -52,36 +53,18 @@ _INT_MAX: Final = 2**31 - 1
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
-class Connection(Protocol):
-    """What sockets and streams ask of a connection."""
+class Connection(Channel, Protocol):
+    """A channel over a socket of the operating system, which it owns."""
 
     @property
     def socket(self) -> _socket.socket:
-        """The operating system's socket; non-blocking, owned by the connection."""
-
-    def receive(self, limit: int, /) -> bytes | Want:
-        """Up to `limit` bytes; b"" at the end."""
-
-    def receive_into(self, view: memoryview, /) -> int | Want:
-        """How many bytes were put into `view`; 0 at the end."""
-
-    def send(self, data: bytes | memoryview, /) -> int | Want:
-        """How many bytes were taken. After a Want the same bytes must come again."""
-
-    def unsent(self) -> int:
-        """How many bytes the kernel holds that the peer has not acknowledged."""
-
-    def finish(self) -> Want | None:
-        """Send the end in good order (close_notify where there is TLS, then FIN)."""
-
-    def cut(self) -> Want | None:
-        """Send FIN as soon as no record is half sent."""
+        """The operating system's socket; non-blocking."""
 
     def close(self) -> None:
-        """Close the fd. What the peer sends afterwards is answered by RST."""
+        """Close the fd. TCP answers with RST if the peer sends, or has sent, more."""
 
     def reset(self) -> None:
-        """Close the fd with RST; whatever is in flight is lost."""
+        """Close the fd; on TCP with RST, and whatever is in flight is lost."""
 
     def release(self) -> _socket.socket:
         """Let go of the socket, unclosed; the connection is of no use any more."""
@@ -302,12 +285,16 @@ class TlsConnection(_Fd):
         return None
 
     def close(self) -> None:
-        self._end_session()
-        super().close()
+        try:
+            self._end_session()
+        finally:
+            super().close()
 
     def reset(self) -> None:
-        self._end_session()
-        super().reset()
+        try:
+            self._end_session()
+        finally:
+            super().reset()
 
     def release(self) -> _socket.socket:
         self._end_session()

@@ -239,17 +239,12 @@ def rejected(runtime: Runtime, error: BaseException) -> Promise[Any]:
     return promise
 
 
-def follow(runtime: Runtime, work: Awaitable[T]) -> Promise[T]:
-    """A promise of what `work` gives, run to its end in a task of its own."""
-    promise: Promise[T] = Promise(runtime)
-    runtime.spawn(_follow, promise, work, name="wsockets promise")
-    return promise
-
-
 async def _follow(promise: Promise[Any], work: Awaitable[object]) -> None:
     try:
         promise._fulfil(await work)
-    except Exception as error:
+    except promise._runtime.Cancelled:
+        raise
+    except BaseException as error:
         promise._reject(error)
 
 

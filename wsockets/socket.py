@@ -98,7 +98,7 @@ _UPGRADE_REFUSED: Final = {
     "off": _NOT_STARTTLS + '"off"',
     "on": _NOT_STARTTLS + '"on": it is secure already',
     "upgraded": "startTls() was called before; use the socket that it returned",
-    "closed": "startTls() came after close()",
+    "closed": "startTls() came after close(), or after the connection had ended",
     "ended": "startTls() needs a writable that was neither closed nor aborted",
     "bridged": "startTls() is not possible while the socket is bridged",
 }
@@ -181,10 +181,10 @@ class Socket:
         self._closed._socket = self
         self._on_end = None
         self._nursery = nursery
-        if nursery is not None:
-            runtime.spawn(self._guard, nursery=nursery, name="wsockets socket")
         if options.signal is not None:
             self._obey(options.signal)
+        if nursery is not None:
+            runtime.spawn(self._guard, nursery=nursery, name="wsockets socket")
         return self
 
     # -- the specification's members
@@ -334,19 +334,17 @@ class Socket:
 
     async def _establish(self, opening: Opening) -> None:
         try:
-            connection, alpn = await opening.run()
+            self._open(*await opening.run())
         except SocketError as error:
             self._refused(error)
-        except Exception as error:
-            failure = SocketError(f"could not connect: {error}", code="os")
-            failure.__cause__ = error
-            self._refused(failure)
-        except BaseException:
+        except self._runtime.Cancelled:
             # The event loop ends.
             self._writable.warn_of_loss()
             raise
-        else:
-            self._open(connection, alpn)
+        except BaseException as error:
+            failure = SocketError(f"could not connect: {error!r}", code="os")
+            failure.__cause__ = error
+            self._refused(failure)
         self._opening = None
 
     @protect
@@ -355,10 +353,15 @@ class Socket:
             connection.close()
             return
         sock = connection.socket
+        try:
+            info = info_of(sock, alpn)
+        except BaseException:
+            connection.close()
+            raise
         self._connection = connection
         self._state = _State.OPEN
         self._readable.open(connection)
-        self._opened._fulfil(info_of(sock, alpn))
+        self._opened._fulfil(info)
         self._gate.open(sock.fileno())
         self._writable.open(connection)
 

@@ -103,11 +103,11 @@ class SocketStream(trio.abc.HalfCloseableStream):
             source = self._socket._readable
             try:
                 value, _ = await source.pull_some(min(max_bytes or CHUNK, CHUNK))
-            except SocketError as error:
+            except Exception as error:
                 self._translate(error)
             self._check_open()
-            if value is None and self._socket._opened._is_rejected():
-                await self._try_to(lambda: self._socket._opened)
+            if value is None:
+                await self._check_end()
             chunk: bytes = value or b""
             return chunk
         finally:
@@ -147,11 +147,18 @@ class SocketStream(trio.abc.HalfCloseableStream):
     async def _try_to(self, start: Callable[[], Promise[Any]]) -> None:
         try:
             await start()
-        except TypeError as error:
+        except Exception as error:
             self._translate(error)
 
-    def _translate(self, error: TypeError) -> NoReturn:
+    async def _check_end(self) -> None:
+        """Tell the peer's end from a socket that never opened, or was aborted."""
+        if self._socket._opened._is_rejected():
+            await self._try_to(lambda: self._socket._opened)
+        if not self._socket._read_to_end:
+            raise trio.BrokenResourceError("the socket was closed underneath")
+
+    def _translate(self, error: Exception) -> NoReturn:
         self._check_open()
-        if not isinstance(error, SocketError):
+        if type(error) is TypeError:  # what was to be sent is not bytes
             raise error
         raise trio.BrokenResourceError(str(error)) from error

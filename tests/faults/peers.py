@@ -49,10 +49,14 @@ class _Actors:
     connections: list[socket.socket] = attrs.field(factory=list)
     failures: list[BaseException] = attrs.field(factory=list)
 
-    def accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # the listener was shut down
-            while True:
-                self.start(listener.accept()[0])
+    def accept(self, listener: socket.socket, last: object) -> None:
+        """Take connections up to the one from `last`, which is the end."""
+        while True:
+            sock, address = listener.accept()
+            if address == last:
+                sock.close()
+                return
+            self.start(sock)
 
     def start(self, sock: socket.socket) -> None:
         sock.settimeout(WITHIN)
@@ -92,8 +96,14 @@ async def scripted(script: Script) -> AsyncIterator[str]:
     """
     certificates.server()  # once, and not in two threads at the same time
     actors = _Actors(script)
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        acceptor = threading.Thread(target=actors.accept, args=(listener,))
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=64) as listener,
+        socket.socket() as last,
+    ):
+        last.bind(("127.0.0.1", 0))
+        acceptor = threading.Thread(
+            target=actors.accept, args=(listener, last.getsockname())
+        )
         acceptor.start()
         try:
             yield f"127.0.0.1:{listener.getsockname()[1]}"
@@ -101,7 +111,8 @@ async def scripted(script: Script) -> AsyncIterator[str]:
             actors.cut()
             raise
         finally:
-            listener.shutdown(socket.SHUT_RDWR)
+            # Behind all the others, however short they were.
+            last.connect(listener.getsockname())
             acceptor.join()
             await actors.end()
     if actors.failures:

@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import select
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ from tests.leaks import Snapshot, left_behind, tasks
 from tests.loopback import binding
 from wsockets import AbortError, Promise, Socket, SocketError
 
-from .peers import WITHIN, exactly, line, scripted, to_the_end
+from .peers import WITHIN, exactly, happened, line, scripted, to_the_end
 from .records import Forger
 
 # More than the kernel takes at once, so that a write has to wait.
@@ -375,13 +376,14 @@ async def test_cancelling_a_close_that_still_sends_resets_the_connection(
     tls: bool,
 ) -> None:
     endings: list[str] = []
+    begun = threading.Event()
 
     def script(sock: socket.socket) -> None:
         if tls:
             Forger(sock)
         # It takes nothing until the reset has come.
-        peeked = sock.recv(1, socket.MSG_PEEK)
-        assert peeked
+        assert sock.recv(1, socket.MSG_PEEK)
+        begun.set()
         wait_for_reset(sock)
         endings.append("reset")
 
@@ -389,6 +391,7 @@ async def test_cancelling_a_close_that_still_sends_resets_the_connection(
         socket_ = binding().connect(address, secureTransport="on" if tls else "off")
         await socket_.opened
         written = socket_.writable.getWriter().write(REQUEST * 2)
+        await happened(begun)
         with trio.CancelScope() as scope:
             closing = socket_.close()
             scope.cancel()

@@ -21,6 +21,9 @@ from wsockets import AbortError, Binding, SocketError, TlsOptions
 
 ROOT = Path(__file__).parents[2]
 
+# One worker, one cluster.
+pytestmark = pytest.mark.xdist_group("postgresql")
+
 
 async def open_session(
     server: PostgreSQL,

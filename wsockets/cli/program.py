@@ -55,36 +55,44 @@ class Program(click.Group):
 def _run(group: click.Group, args: Sequence[str] | None, name: str) -> int:
     try:
         status = click.Group.main(group, args, name, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return USAGE
     except (KeyboardInterrupt, click.Abort):
         return CTRL_C
-    except SocketError as error:
-        complain(error.code, message_of(error))
-        return exit_for(error.code)
     except OutputClosed:
-        _discard_output()
+        _discard(1)
         return OUTPUT_CLOSED
-    except OSError as error:
-        _discard_output()
-        complain("os", str(error))
-        return INTERNAL
+    except (click.ClickException, SocketError, OSError) as error:
+        return _complain(error)
     return status if isinstance(status, int) else OK
 
 
-def _discard_output() -> None:
-    """What is still buffered cannot be written, and would say so again at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
+def _complain(error: click.ClickException | SocketError | OSError) -> int:
+    """Say on standard error what went wrong; gives the exit code."""
+    try:
+        if isinstance(error, click.ClickException):
+            error.show()
+        elif isinstance(error, SocketError):
+            _print_error(error.code, message_of(error))
+        else:
+            _discard(1)
+            _print_error("os", str(error))
+    except (OSError, OutputClosed):
+        _discard(2)
+    if isinstance(error, SocketError):
+        return exit_for(error.code)
+    return USAGE if isinstance(error, click.ClickException) else INTERNAL
 
 
-def complain(code: str, message: str) -> None:
-    """One line on standard error."""
+def _print_error(code: str, message: str) -> None:
     error_console().print(
         Text.assemble(("wsockets: ", "dim"), (code, "bold red"), ": ", message)
     )
+
+
+def _discard(fd: int) -> None:
+    """What is still buffered cannot be written, and would say so again at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, fd)
+    os.close(nowhere)
 
 
 @click.group(

@@ -59,6 +59,10 @@ class Runtime(Protocol):
 
     name: str
 
+    @property
+    def Cancelled(self) -> type[BaseException]:
+        """What a cancelled wait raises; to be let through everywhere."""
+
     def is_current(self) -> bool:
         """Whether the calling code runs in this run of the event loop."""
 
@@ -113,12 +117,6 @@ class Runtime(Protocol):
 
     def soon(self, function: Callable[[], None]) -> None:
         """Call `function` from a task of its own; calls keep their order."""
-
-    async def gather(self, functions: list[Callable[[], Awaitable[object]]]) -> None:
-        """Run the functions side by side until all are done.
-
-        The first exception cancels the others and is raised.
-        """
 
     def accepts_nursery(self, nursery: object) -> bool:
         """Whether `spawn` can take `nursery`."""

@@ -41,6 +41,7 @@ class TrioRuntime:
     __slots__ = ("__weakref__", "_jobs", "_token")
 
     name = "trio"
+    Cancelled = trio.Cancelled
 
     def __init__(self) -> None:
         self._token = current_trio_token()
@@ -130,25 +131,9 @@ class TrioRuntime:
         while self._jobs:
             try:
                 self._jobs[0]()
-            except Exception:
+            except BaseException:
                 _log.exception("a callback failed")
             self._jobs.popleft()
-
-    async def gather(self, functions: list[Callable[[], Awaitable[object]]]) -> None:
-        failures: list[Exception] = []
-
-        async def run(function: Callable[[], Awaitable[object]]) -> None:
-            try:
-                await function()
-            except Exception as error:
-                failures.append(error)
-                nursery.cancel_scope.cancel()
-
-        async with trio.open_nursery() as nursery:
-            for function in functions:
-                nursery.start_soon(run, function)
-        if failures:
-            raise failures[0]
 
     def accepts_nursery(self, nursery: object) -> bool:
         return isinstance(nursery, trio.Nursery)
@@ -164,7 +149,9 @@ async def _guarded(
     # An exception that leaves a system task ends the whole run.
     try:
         await function(*args)
-    except Exception:
+    except trio.Cancelled:
+        raise
+    except BaseException:
         _log.exception("a background task of wsockets failed; please report this")
 
 

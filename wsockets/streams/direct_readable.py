@@ -43,7 +43,7 @@ class ReadRequest(Promise[ReadResult]):
 
     def _checkpoint(self) -> Any:
         # Data must not be lost to a cancellation; the end cannot be.
-        if self._state == FULFILLED and not self._value.done:
+        if self._state == FULFILLED and self._value.value:
             return self._runtime.shielded_checkpoint()
         return self._runtime.checkpoint()
 
@@ -228,7 +228,12 @@ class DirectReadable:
         about to be given up: their cancellation is on its way.
         """
         for request in self._requests:
-            if not request._awaiters or request._line or request is self._leader:
+            if (
+                not request._awaiters
+                or request._line
+                or request._filled
+                or request is self._leader
+            ):
                 return request
         return None
 
@@ -265,7 +270,8 @@ class DirectReadable:
     def attend(self) -> None:
         """Somebody waits for the end: see to it that queued reads are awaited."""
         if self._requests and not any(each._awaiters for each in self._requests):
-            next(iter(self._requests))._watched()
+            # Whoever leads serves all that come before.
+            next(reversed(self._requests))._watched()
 
     @protect
     def _taken_back(self, request: ReadRequest) -> bool:

@@ -254,6 +254,8 @@ class DirectWritable:
                 await self._gate.wait(want)
             if not scope.cancelled_caught:
                 return
+            if self._channel is not channel:
+                return
             before, left = left, channel.unsent()
             if left >= before:
                 self._owner._stalled()

@@ -89,7 +89,7 @@ def _started(
     found: Future[Mailbox] = Future()
     try:
         found.set_result(stack.enter_context(server))
-    except Missing as error:
+    except (Missing, OSError) as error:
         found.set_exception(error)
     return found
 
@@ -110,14 +110,14 @@ async def _perform(stage: Stage, files: Files, servers: Servers, size: int) -> N
         box = servers.mail.result()
         stage.good(await chapters.mail(f"localhost:{box.port}", binding))
         stage.letter(box.messages[0])
-    except Missing as missing:
+    except (Missing, OSError) as missing:
         stage.skipped(str(missing))
 
     stage.chapter(chapters.postgresql)
     try:
         port = await trio.to_thread.run_sync(servers.postgresql.result)
         stage.good(await chapters.postgresql(f"localhost:{port}", binding))
-    except Missing as missing:
+    except (Missing, OSError) as missing:
         stage.skipped(str(missing))
 
     stage.chapter(chapters.nobody)

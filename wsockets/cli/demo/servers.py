@@ -51,11 +51,12 @@ def run_peer(files: Files) -> Iterator[Ports]:
         stdout=subprocess.PIPE,
         **_OWN_GROUP,
     ) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         try:
             yield Ports(**json.loads(process.stdout.readline()))
         finally:
-            process.kill()
+            process.stdin.close()
             process.wait()
 
 
