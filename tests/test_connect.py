@@ -16,6 +16,7 @@ import trio.testing
 
 from tests.leaks import Snapshot, left_behind, tasks
 from tests.loopback import Peer, Secure, binding, listening, server_context
+from tests.naming import named
 from tests.network import black_hole, closed_port, connections, listener
 from wsockets import (
     AbortController,
@@ -225,7 +226,7 @@ async def open_unix(path: Path) -> trio.SocketListener:
         {"hostname": "example.com"},
         {"hostname": "example.com", "port": "443"},
     ],
-    ids=repr,
+    ids=named,
 )
 async def test_a_malformed_address_raises_at_the_call(address: Any) -> None:
     assert refusal(address).code == "address"
@@ -259,7 +260,7 @@ async def test_port_0_fails_in_the_connecting() -> None:
         {"closeTimeout": math.nan},
         {"tolerateTruncation": None, "allowHalfOpen": "yes"},
     ],
-    ids=repr,
+    ids=named,
 )
 @pytest.mark.parametrize("form", ["mapping", "keywords"])
 async def test_a_wrong_option_raises_at_the_call(

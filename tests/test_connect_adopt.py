@@ -18,6 +18,7 @@ import trio.testing
 from tests import certificates
 from tests.leaks import Snapshot, left_behind, tasks
 from tests.loopback import Peer, server_context
+from tests.naming import named
 from tests.network import listener
 from wsockets import (
     AbortController,
@@ -352,7 +353,7 @@ async def test_something_else_is_refused(wrong: Any) -> None:
         {"verify": "perhaps"},
         {"nursery": "nobody's"},
     ],
-    ids=str,
+    ids=named,
 )
 async def test_wrong_options_leave_the_fd_to_the_caller(
     members: dict[str, Any],

@@ -11,6 +11,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.naming import named
 from wsockets.dial.resolve import MAX_ADDRESSES, Resolver, resolve
 from wsockets.errors import SocketError
 from wsockets.runtime import Runtime, current
@@ -173,7 +174,7 @@ async def test_a_link_local_address_keeps_its_zone() -> None:
         ValueError("no"),
         SocketError("no", code="timeout"),
     ],
-    ids=repr,
+    ids=named,
 )
 async def test_any_other_answer_is_a_dns_error(answer: object) -> None:
     with pytest.raises(SocketError) as caught:

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import attrs
 import pytest
 
+from tests.naming import named
 from wsockets import SocketError, SocketOptions, TlsOptions
 from wsockets.mixed_options import (
     AdoptMembers,
@@ -111,7 +112,7 @@ def test_options_of_another_type_are_refused(read: Read, wrong: object) -> None:
         {"verify": "no"},
         {"ca": 5},
     ],
-    ids=str,
+    ids=named,
 )
 def test_wrong_values_are_refused_in_startTls(members: dict[str, object]) -> None:
     code(lambda: read_upgrade(BASE, members, {}))
@@ -129,7 +130,7 @@ def test_wrong_values_are_refused_in_startTls(members: dict[str, object]) -> Non
         {"secure_transport": "maybe"},
         {"key": 5},
     ],
-    ids=str,
+    ids=named,
 )
 def test_wrong_values_are_refused_in_adopt(members: dict[str, object]) -> None:
     code(lambda: read_adopt(BASE, members, {}))

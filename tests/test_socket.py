@@ -22,6 +22,7 @@ from tests.loopback import (
     listening,
     server_context,
 )
+from tests.naming import named
 from wsockets import (
     AbortController,
     AbortError,
@@ -918,7 +919,7 @@ class TestTheText:
                 assert writer.desiredSize == 100
                 await socket.close()
 
-    @pytest.mark.parametrize("chunk", [None, 1, ["a"], "\ud800"], ids=repr)
+    @pytest.mark.parametrize("chunk", [None, 1, ["a"], "\ud800"], ids=named)
     async def test_a_bad_chunk_rejects_its_write_and_not_the_call(
         self, chunk: object
     ) -> None:

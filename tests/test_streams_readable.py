@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from tests.loopback import Peer, Secure, connected
+from tests.naming import named
 from wsockets import (
     ReadableStream,
     ReadableStreamBYOBReader,
@@ -468,7 +469,7 @@ class TestIteration:
             assert not socket.readable.locked
 
     @pytest.mark.parametrize(
-        "members", [{"prevent": True}, {"preventCancel": 1}], ids=str
+        "members", [{"prevent": True}, {"preventCancel": 1}], ids=named
     )
     async def test_options_are_checked(self, members: dict[str, bool]) -> None:
         async with connected() as (socket, _):

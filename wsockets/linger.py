@@ -32,6 +32,8 @@ _MOST: Final = 4096
 
 # Seconds between two looks at what is still to be acknowledged.
 _PAUSE: Final = 0.01
+# Seconds that the end of the event loop is held up for that at most.
+_LONGEST_STAY: Final = 5.0
 _EVENTS: Final = select.EPOLLIN | select.EPOLLRDHUP
 
 # Written to by every thread that discards, and read by none.
@@ -125,7 +127,7 @@ class _Lingerer:
 
         Nothing tells when the last byte is acknowledged, so it is asked for.
         """
-        with self._runtime.scope(shield=True):
+        with self._runtime.scope(_LONGEST_STAY, shield=True):
             while any(unsent(socket) for socket in self._held.values()):
                 with self._runtime.scope(_PAUSE):
                     await self._runtime.wait_readable(epoll.fileno())

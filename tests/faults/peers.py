@@ -32,6 +32,7 @@ __all__ = [
     "reset",
     "scripted",
     "to_the_end",
+    "visiting",
 ]
 
 # Seconds in which anything that must happen has happened, on a loaded machine.
@@ -196,4 +197,12 @@ def accepting() -> ssl.SSLContext:
     files = certificates.server().files()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.cert, files.key)
+    return context
+
+
+@functools.cache
+def visiting() -> ssl.SSLContext:
+    """Python's own TLS, client side, that trusts the tests' authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=certificates.authority().pem)
     return context

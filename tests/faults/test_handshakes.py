@@ -15,7 +15,7 @@ from tests import certificates
 from tests.loopback import binding
 from wsockets import Socket, SocketError, adopt
 
-from .peers import accepting, end, exactly, happened, scripted, to_the_end
+from .peers import accepting, end, exactly, happened, scripted, to_the_end, visiting
 from .records import ALERT, CHANGE_CIPHER_SPEC, DATA, HANDSHAKE, Forger
 
 
@@ -425,9 +425,8 @@ async def test_a_client_that_speaks_no_tls_is_refused(hello: bytes) -> None:
 
 async def test_a_hello_of_a_client_may_come_byte_by_byte() -> None:
     def script(sock: socket.socket) -> None:
-        context = ssl.create_default_context(cadata=certificates.authority().pem)
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        client = visiting().wrap_bio(incoming, outgoing, server_hostname="localhost")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while True:
             try:

@@ -17,7 +17,7 @@ from tests import certificates
 from tests.loopback import binding
 from wsockets import Socket, SocketError, adopt
 
-from .peers import accepting, end, exactly, line, scripted, to_the_end
+from .peers import accepting, end, exactly, line, scripted, to_the_end, visiting
 from .records import Forger
 
 INJECTED = {
@@ -183,9 +183,8 @@ async def test_data_and_the_end_before_the_handshake_is_no_data(ending: bytes) -
 
 def client_hello() -> tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]:
     """A client of Python's in memory that has said hello."""
-    context = ssl.create_default_context(cadata=certificates.authority().pem)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    client = visiting().wrap_bio(incoming, outgoing, server_hostname="localhost")
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()
     return client, incoming, outgoing
