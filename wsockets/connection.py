@@ -47,8 +47,8 @@ _RECEIVE: Final = 65536
 _SLICE: Final = 131072
 # A record of at least so many bytes is taken for bulk.
 _BULKY: Final = 8192
-# How many reads look for tickets at the end; servers send two as a rule.
-_TICKETS: Final = 4
+# How many reads look for tickets; servers send two as a rule.
+_TICKETS: Final = 2
 _INT_MAX: Final = 2**31 - 1
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
@@ -150,7 +150,7 @@ _scratch: Final = _Scratch()
 class TlsConnection(_Fd):
     """Bytes through OpenSSL."""
 
-    __slots__ = ("_in_flight", "_over", "_ssl", "_stash", "_tls", "_tolerant")
+    __slots__ = ("_fresh", "_in_flight", "_over", "_ssl", "_stash", "_tls", "_tolerant")
 
     def __init__(
         self,
@@ -172,6 +172,8 @@ class TlsConnection(_Fd):
         # The failure that stood behind data which was delivered first.
         self._stash: SocketError | None = None
         self._over = False
+        # Reads that are tried once more, for what comes first may be a ticket.
+        self._fresh = _TICKETS
 
     def handshake(self) -> Want | None:
         """Go on with the handshake; None when it is complete."""
@@ -204,9 +206,14 @@ class TlsConnection(_Fd):
         limit = min(limit, _RECEIVE)
         lib.ERR_clear_error()
         total = count = lib.SSL_read(self._ssl, buffer, limit)
-        if count <= 0:
+        while count <= 0:
             want = self._why(count)
-            return b"" if want is None else want
+            if want is None:
+                return b""
+            if not self._fresh:
+                return want
+            self._fresh -= 1
+            total = count = lib.SSL_read(self._ssl, buffer, limit)
         # Only a sender of bulk fills its records; others wait for an answer.
         while count >= _BULKY and total < limit:
             count = lib.SSL_read(self._ssl, buffer + total, limit - total)

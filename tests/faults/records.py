@@ -35,6 +35,8 @@ __all__ = [
     "HELLO_REQUEST",
     "Forger",
     "Version",
+    "in_the_clear",
+    "message",
     "records_of",
 ]
 
@@ -186,6 +188,18 @@ class Forger:
     def alert(self, level: int, description: int) -> bytes:
         """An alert."""
         return self.record(bytes([level, description]), ALERT)
+
+
+def in_the_clear(kind: int, body: bytes, version: int = 0x0303) -> bytes:
+    """A record in the clear."""
+    return struct.pack("!BHH", kind, version, len(body)) + body
+
+
+def message(kind: int, body: bytes) -> bytes:
+    """A handshake message in a record of its own."""
+    return in_the_clear(
+        HANDSHAKE, bytes([kind]) + struct.pack("!I", len(body))[1:] + body
+    )
 
 
 def records_of(data: bytes) -> list[bytes]:

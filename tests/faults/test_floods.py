@@ -17,9 +17,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests import certificates
-from tests.loopback import binding
 from wsockets import Socket, SocketError, adopt
 
+from .ends import secure
 from .peers import WITHIN, happened, paired, scripted, to_the_end
 from .records import (
     ALERT,
@@ -63,12 +63,6 @@ def padding(forger: Forger) -> bytes:
 
 def warnings(forger: Forger) -> bytes:
     return forger.alert(1, 90)  # user_canceled
-
-
-async def secure(address: str, **members: object) -> Socket:
-    made = binding().connect(address, {"secureTransport": "on", **members})
-    await made.opened
-    return made
 
 
 @pytest.mark.parametrize(

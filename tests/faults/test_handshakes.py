@@ -11,22 +11,19 @@ import threading
 
 import pytest
 
-from tests import certificates
 from tests.loopback import binding
-from wsockets import Socket, SocketError, adopt
+from wsockets import SocketError
 
-from .peers import accepting, end, exactly, happened, scripted, to_the_end, visiting
-from .records import ALERT, CHANGE_CIPHER_SPEC, DATA, HANDSHAKE, Forger
-
-
-def record(kind: int, body: bytes, version: int = 0x0303) -> bytes:
-    """A record in the clear."""
-    return struct.pack("!BHH", kind, version, len(body)) + body
-
-
-def message(kind: int, body: bytes) -> bytes:
-    """A handshake message in a record of its own."""
-    return record(HANDSHAKE, bytes([kind]) + struct.pack("!I", len(body))[1:] + body)
+from .peers import accepting, end, exactly, happened, scripted, to_the_end
+from .records import (
+    ALERT,
+    CHANGE_CIPHER_SPEC,
+    DATA,
+    HANDSHAKE,
+    Forger,
+    in_the_clear,
+    message,
+)
 
 
 def server_hello(*, version: int, cipher: int, rest: bytes = b"\0\0") -> bytes:
@@ -59,8 +56,8 @@ NOT_TLS = {
     "zeros": bytes(64),
     "the hello of SSL 2": b"\x80\x2e\x01\x00\x02" + bytes(43),
     "a record that is too long": b"\x16\x03\x03\xff\xff" + bytes(100),
-    "a record of an unknown kind": record(99, bytes(10)),
-    "data too early": record(DATA, b"GET / HTTP/1.1\r\n\r\n"),
+    "a record of an unknown kind": in_the_clear(99, bytes(10)),
+    "data too early": in_the_clear(DATA, b"GET / HTTP/1.1\r\n\r\n"),
     "a hello of a client": message(1, bytes(100)),
     "an empty message": message(2, b""),
     "a hello of a server that is cut short": message(2, bytes(10)),
@@ -116,7 +113,7 @@ async def test_a_web_server_without_tls_is_recognised() -> None:
 )
 async def test_the_alert_of_the_peer_is_named(alert: int, name: str) -> None:
     def script(sock: socket.socket) -> None:
-        sock.sendall(record(ALERT, bytes([2, alert])))
+        sock.sendall(in_the_clear(ALERT, bytes([2, alert])))
         end(sock)
         to_the_end(sock)
 
@@ -128,7 +125,7 @@ async def test_the_alert_of_the_peer_is_named(alert: int, name: str) -> None:
 
 async def test_close_notify_in_the_handshake_is_no_success() -> None:
     def script(sock: socket.socket) -> None:
-        sock.sendall(record(ALERT, b"\x01\x00"))
+        sock.sendall(in_the_clear(ALERT, b"\x01\x00"))
         end(sock)
         to_the_end(sock)
 
@@ -164,7 +161,7 @@ async def test_a_downgrade_on_the_way_is_noticed() -> None:
 async def test_random_bytes_fail_the_handshake(rng: random.Random) -> None:
     answers = [rng.randbytes(rng.randrange(6, 2000)) for _ in range(30)]
     # Half of them begin well.
-    answers[::2] = [record(HANDSHAKE, answer) for answer in answers[::2]]
+    answers[::2] = [in_the_clear(HANDSHAKE, answer) for answer in answers[::2]]
     waiting = iter(answers)
 
     def script(sock: socket.socket) -> None:
@@ -253,7 +250,9 @@ async def test_messages_may_be_cut_into_many_records() -> None:
             if self.first:
                 self.first = False
                 size = 5 + int.from_bytes(data[3:5])
-                pieces = [record(HANDSHAKE, data[at : at + 1]) for at in range(5, size)]
+                pieces = [
+                    in_the_clear(HANDSHAKE, data[at : at + 1]) for at in range(5, size)
+                ]
                 data = b"".join(pieces) + data[size:]
             super().sendall(data, flags)
 
@@ -286,7 +285,7 @@ async def test_a_server_that_keeps_dripping_is_given_up_as_well() -> None:
         # The header of a record that would be endless at this pace.
         sock.settimeout(0.005)
         with pytest.raises(OSError, match=r"reset|Broken"):
-            for byte in record(HANDSHAKE, b"\x02\x00\x3f\xff" + bytes(16000)):
+            for byte in in_the_clear(HANDSHAKE, b"\x02\x00\x3f\xff" + bytes(16000)):
                 sock.sendall(bytes([byte]))
                 with contextlib.suppress(TimeoutError):
                     while sock.recv(65536):
@@ -327,7 +326,7 @@ async def test_a_flood_of_change_cipher_spec_does_not_go_on_for_ever() -> None:
     sent: list[int] = []
 
     def script(sock: socket.socket) -> None:
-        flood = record(CHANGE_CIPHER_SPEC, b"\x01") * 1000
+        flood = in_the_clear(CHANGE_CIPHER_SPEC, b"\x01") * 1000
         with pytest.raises(OSError, match=r"reset|Broken|timed out"):
             for number in range(100_000):
                 sock.sendall(flood)
@@ -340,7 +339,7 @@ async def test_a_flood_of_change_cipher_spec_does_not_go_on_for_ever() -> None:
 
 async def test_a_flood_of_empty_records_does_not_go_on_for_ever() -> None:
     def script(sock: socket.socket) -> None:
-        flood = record(HANDSHAKE, b"") * 1000
+        flood = in_the_clear(HANDSHAKE, b"") * 1000
         with pytest.raises(OSError, match=r"reset|Broken|timed out"):
             while True:
                 sock.sendall(flood)
@@ -352,7 +351,7 @@ async def test_a_flood_of_empty_records_does_not_go_on_for_ever() -> None:
 
 async def test_a_flood_of_warnings_does_not_go_on_for_ever() -> None:
     def script(sock: socket.socket) -> None:
-        flood = record(ALERT, b"\x01\x5a") * 1000  # user_canceled
+        flood = in_the_clear(ALERT, b"\x01\x5a") * 1000  # user_canceled
         with pytest.raises(OSError, match=r"reset|Broken|timed out"):
             while True:
                 sock.sendall(flood)
@@ -368,89 +367,9 @@ async def test_a_message_that_claims_to_be_huge_is_refused() -> None:
         body = bytes([2, 255, 255, 255]) + bytes(16000)
         with pytest.raises(OSError, match=r"reset|Broken"):
             while True:
-                sock.sendall(record(HANDSHAKE, body))
+                sock.sendall(in_the_clear(HANDSHAKE, body))
                 body = bytes(16000)
 
     async with scripted(script) as address:
         error = await failure(address, handshakeTimeout=5.0)
         assert error.code == "tls"
-
-
-# -- the server's side
-
-
-def visited(address: str, **members: object) -> Socket:
-    issued = certificates.server()
-    host, _, port = address.rpartition(":")
-    return adopt(
-        socket.create_connection((host, int(port))),
-        {
-            "secureTransport": "on",
-            "role": "server",
-            "cert": issued.chain,
-            "key": issued.key,
-            **members,
-        },
-    )
-
-
-@pytest.mark.parametrize(
-    "hello",
-    [
-        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"CONNECT localhost:443 HTTP/1.1\r\n\r\n",
-        bytes(64),
-        message(1, bytes(40)),
-        message(2, bytes(40)),
-        b"\x16\x03\x01\xff\xff" + bytes(100),
-        b"\x80\x2e\x01\x00\x02" + bytes(44),
-        record(DATA, b"early"),
-    ],
-)
-async def test_a_client_that_speaks_no_tls_is_refused(hello: bytes) -> None:
-    def script(sock: socket.socket) -> None:
-        sock.sendall(hello)
-        end(sock)
-        to_the_end(sock)
-
-    async with scripted(script) as address:
-        secure = visited(address)
-        with pytest.raises(SocketError) as caught:
-            await secure.opened
-        assert caught.value.code == "tls"
-        with pytest.raises(SocketError) as again:
-            await secure.closed
-        assert again.value is caught.value
-
-
-async def test_a_hello_of_a_client_may_come_byte_by_byte() -> None:
-    def script(sock: socket.socket) -> None:
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        client = visiting().wrap_bio(incoming, outgoing, server_hostname="localhost")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while True:
-            try:
-                client.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                for byte in outgoing.read():
-                    sock.sendall(bytes([byte]))
-                incoming.write(sock.recv(65536))
-        client.write(b"hello")
-        sock.sendall(outgoing.read())
-        to_the_end(sock)
-
-    async with scripted(script) as address:
-        async with visited(address) as secure:
-            assert (await secure.readable.getReader().read()).value == b"hello"
-
-
-async def test_a_silent_client_is_given_up_after_the_handshake_timeout() -> None:
-    def script(sock: socket.socket) -> None:
-        assert to_the_end(sock) == b""
-
-    async with scripted(script) as address:
-        secure = visited(address, handshakeTimeout=0.2)
-        with pytest.raises(SocketError) as caught:
-            await secure.opened
-        assert caught.value.code == "timeout"

@@ -17,7 +17,7 @@ from tests import certificates
 from tests.loopback import binding
 from wsockets import Socket, SocketError, adopt
 
-from .peers import accepting, end, exactly, line, scripted, to_the_end, visiting
+from .peers import WITHIN, accepting, end, exactly, line, scripted, to_the_end, visiting
 from .records import Forger
 
 INJECTED = {
@@ -96,7 +96,7 @@ async def test_a_read_that_waits_is_done_and_takes_nothing_with_it() -> None:
     upgraded = threading.Event()
 
     def script(sock: socket.socket) -> None:
-        assert upgraded.wait(20)
+        assert upgraded.wait(WITHIN)
         sock.sendall(b"injected")
         to_the_end(sock)
 
@@ -225,7 +225,7 @@ async def test_a_client_hello_that_comes_early_is_not_lost() -> None:
                 incoming.write(sock.recv(65536))
         client.write(b"hello")
         sock.sendall(outgoing.read())
-        assert answered.wait(20)
+        assert answered.wait(WITHIN)
 
     async with scripted(script) as address:
         secure = await serve(address)
@@ -343,7 +343,7 @@ async def test_the_servers_word_is_kept_until_the_handshake_has_ended() -> None:
         assert line(sock) == b"STARTTLS\r\n"
         sock.sendall(b"220 go ahead\r\n")
         Forger(sock).send(b"first words")
-        assert heard.wait(20)
+        assert heard.wait(WITHIN)
 
     async with scripted(script) as address:
         plain = binding().connect(address, secureTransport="starttls")
