@@ -118,8 +118,7 @@ class _Lingerer:
     async def _watch_over(self, epoll: select.epoll) -> None:
         while self._held:
             seconds = self._deadlines[0][0] - self._runtime.time()
-            with self._runtime.scope(seconds):
-                await self._runtime.wait_readable(epoll.fileno())
+            await self._wait(epoll, seconds)
             self._sweep(epoll)
 
     async def _stay(self, epoll: select.epoll) -> None:
@@ -129,9 +128,16 @@ class _Lingerer:
         """
         with self._runtime.scope(_LONGEST_STAY, shield=True):
             while any(unsent(socket) for socket in self._held.values()):
-                with self._runtime.scope(_PAUSE):
-                    await self._runtime.wait_readable(epoll.fileno())
+                await self._wait(epoll, _PAUSE)
                 self._sweep(epoll)
+
+    async def _wait(self, epoll: select.epoll, seconds: float) -> None:
+        """Until something happens, at most for so long."""
+        with self._runtime.scope(seconds):
+            try:
+                await self._runtime.wait_readable(epoll.fileno())
+            except self._runtime.Released:
+                pass  # a deadline that comes sooner was added
 
     @protect
     def _sweep(self, epoll: select.epoll) -> None:

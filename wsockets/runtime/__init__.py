@@ -66,15 +66,19 @@ class Runtime(Protocol):
     def is_current(self) -> bool:
         """Whether the calling code runs in this run of the event loop."""
 
-    # -- waiting for file descriptors
-    async def wait_readable(self, fd: int) -> None:
-        """Until `fd` is readable or `notify_closing(fd)` was called. One task an fd."""
+    @property
+    def Released(self) -> type[BaseException]:
+        """What a wait for an fd raises that `notify_closing` has ended."""
 
-    async def wait_writable(self, fd: int) -> None:
-        """Until `fd` is writable or `notify_closing(fd)` was called. One task an fd."""
+    # -- waiting for file descriptors
+    def wait_readable(self, fd: int) -> Coroutine[Any, Any, None]:
+        """Until `fd` is readable. One task an fd."""
+
+    def wait_writable(self, fd: int) -> Coroutine[Any, Any, None]:
+        """Until `fd` is writable. One task an fd."""
 
     def notify_closing(self, fd: int) -> None:
-        """Let go of `fd`: whoever waits for it returns."""
+        """Let go of `fd`: `Released` is raised where it is waited for."""
 
     # -- waiting for other tasks
     async def park(self, line: Line) -> None:

@@ -42,6 +42,7 @@ class TrioRuntime:
 
     name = "trio"
     Cancelled = trio.Cancelled
+    Released = trio.ClosedResourceError
 
     def __init__(self) -> None:
         self._token = current_trio_token()
@@ -53,17 +54,9 @@ class TrioRuntime:
         except RuntimeError:
             return False
 
-    async def wait_readable(self, fd: int) -> None:
-        try:
-            await trio.lowlevel.wait_readable(fd)
-        except trio.ClosedResourceError:
-            pass
-
-    async def wait_writable(self, fd: int) -> None:
-        try:
-            await trio.lowlevel.wait_writable(fd)
-        except trio.ClosedResourceError:
-            pass
+    # Not wrapped, like the checkpoints below: every round trip goes through them.
+    wait_readable = staticmethod(trio.lowlevel.wait_readable)
+    wait_writable = staticmethod(trio.lowlevel.wait_writable)
 
     def notify_closing(self, fd: int) -> None:
         trio.lowlevel.notify_closing(fd)
@@ -86,7 +79,6 @@ class TrioRuntime:
             del line[task]
             reschedule(task)
 
-    # Not wrapped: every round trip goes through one of them.
     checkpoint = staticmethod(trio.lowlevel.checkpoint)
     shielded_checkpoint = staticmethod(trio.lowlevel.cancel_shielded_checkpoint)
 

@@ -81,6 +81,8 @@ class Gate:
             line = self._reading = {}
             try:
                 await self._runtime.wait_readable(self._fd)
+            except self._runtime.Released:
+                pass
             finally:
                 self._reading = None
                 if line:
@@ -92,6 +94,8 @@ class Gate:
             line = self._writing = {}
             try:
                 await self._runtime.wait_writable(self._fd)
+            except self._runtime.Released:
+                pass
             finally:
                 self._writing = None
                 if line:

@@ -5,7 +5,9 @@ socket and its user that is waste: the kernel has a queue already, and every
 hop through a task costs a trip round the event loop. So these controllers move
 data in the task that asked:
 
-Reading. `read()` tries to receive at once. If there is nothing yet, its
+Reading. `read()` tries to receive at once, unless the read before had to wait
+and took all there was: then this one will have to wait too, and looking first
+would be a system call for nothing. If there is nothing yet, its
 promise joins `_requests`, and the first task to await any of them becomes the
 leader: it waits for the fd, receives, and settles the requests in their order,
 until its own is settled. Tasks that await other requests sleep in their

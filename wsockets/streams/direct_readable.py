@@ -43,7 +43,7 @@ class ReadRequest(Promise[ReadResult]):
 
     def _checkpoint(self) -> Any:
         # Data must not be lost to a cancellation; the end cannot be.
-        if self._state == FULFILLED and self._value.value:
+        if _has_data(self):
             return self._runtime.shielded_checkpoint()
         return self._runtime.checkpoint()
 
@@ -68,6 +68,7 @@ class DirectReadable:
 
     __slots__ = (
         "_channel",
+        "_expect_wait",
         "_gate",
         "_leader",
         "_owner",
@@ -93,6 +94,8 @@ class DirectReadable:
         self._reader = 0
         # Whether a request is queued for which nothing was tried yet.
         self._untried = False
+        # The last read had to wait and took all there was: so will the next.
+        self._expect_wait = False
         self._want = Want.OPEN
         self.stream = ReadableStream._make(runtime, self)
 
@@ -113,6 +116,7 @@ class DirectReadable:
         channel = self._channel
         if (
             channel is not None
+            and not self._expect_wait
             and not self._requests
             and self.stream._state is ReadableState.READABLE
             and not self._runtime.cancelled_now()
@@ -128,13 +132,14 @@ class DirectReadable:
                 self._end()
                 return self._done(ReadResult(None, True))
             self._want = got  # type: ignore[assignment]
-        else:
+        elif not self._expect_wait:
             self._untried = True
         return self._queue(limit, None, 0)
 
     @protect
     def pull_into(self, view: memoryview, minimum: int) -> Promise[ReadResult]:
         first = not self._requests
+        self._expect_wait = False
         request = self._queue(0, view, minimum)
         if first and not self._runtime.cancelled_now():
             self._serve()
@@ -258,12 +263,23 @@ class DirectReadable:
             while request._state == PENDING:
                 leader = self._leader
                 if leader is None or (leader is request and self._vacant):
-                    await self._lead(request)
+                    self._leader = request
+                    self._vacant = False
+                    try:
+                        if self._untried and not self._runtime.cancelled_now():
+                            self._serve()
+                        if request._state == PENDING:
+                            await self._gate.wait(self._want)
+                            if request._state == PENDING:
+                                self._serve()
+                                self._expect_wait = _is_short(request)
+                    finally:
+                        self._leader = None
                 else:
                     await self._runtime.park(line)
         finally:
             self._leave(request)
-        if self._runtime.cancelled_now():
+        if not _has_data(request) and self._runtime.cancelled_now():
             await request._checkpoint()
 
     @protect
@@ -281,21 +297,6 @@ class DirectReadable:
         elif request._reader != self._reader:
             request._reject(TypeError("the reader has released its lock"))
         return request._state == PENDING
-
-    @protect
-    async def _lead(self, request: ReadRequest) -> None:
-        """Wait for data and serve everybody, once."""
-        self._leader = request
-        self._vacant = False
-        try:
-            if self._untried and not self._runtime.cancelled_now():
-                self._serve()
-            if request._state == PENDING:
-                await self._gate.wait(self._want)
-                if request._state == PENDING:
-                    self._serve()
-        finally:
-            self._leader = None
 
     @protect
     def _leave(self, request: ReadRequest) -> None:
@@ -317,6 +318,15 @@ class DirectReadable:
                 self._vacant = True
                 self._runtime.wake(request._line, 1)
                 return
+
+
+def _has_data(request: ReadRequest) -> bool:
+    return request._state == FULFILLED and bool(request._value.value)
+
+
+def _is_short(request: ReadRequest) -> bool:
+    """Whether a whole-chunk read got less than it would have taken."""
+    return _has_data(request) and len(request._value.value) < request._limit
 
 
 def _receive(channel: Channel, request: ReadRequest) -> bool | Want | None:
