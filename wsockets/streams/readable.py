@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, final, ove
 
 from ..promise import Promise, fulfilled, rejected
 from ..runtime import Runtime, protect
+from .chunks import minimum_of, writable_bytes
 from .members import read_flags
 
 if TYPE_CHECKING:
@@ -391,39 +392,11 @@ class ReadableStreamBYOBReader(_Reader):
                 if not isinstance(options, Mapping):
                     raise TypeError(f"options are a mapping or None, not {options!r}")
                 minimum = options.get("min", minimum)  # type: ignore[assignment]
-            target = _writable_bytes(view)
-            minimum = _minimum(minimum, len(target))
+            target = writable_bytes(view)
+            minimum = minimum_of(minimum, len(target))
         except TypeError as error:
             return rejected(self._runtime, error.with_traceback(None))
         return stream._controller.pull_into(target, minimum)
-
-
-def _writable_bytes(view: Buffer) -> memoryview:
-    try:
-        target = memoryview(view)
-    except TypeError:
-        raise TypeError(
-            f"read() needs a writable buffer such as a bytearray, not {view!r}"
-        ) from None
-    if target.readonly:
-        raise TypeError(f"read() cannot write to a read-only {type(view).__name__}")
-    if not target.c_contiguous:
-        raise TypeError("read() needs a contiguous buffer; this memoryview has gaps")
-    if target.nbytes == 0:
-        raise TypeError("read() needs a buffer of at least one byte")
-    return target.cast("B")
-
-
-def _minimum(minimum: object, length: int) -> int:
-    if minimum is None:
-        return 1
-    if (
-        isinstance(minimum, bool)
-        or not isinstance(minimum, int)
-        or not 1 <= minimum <= length
-    ):
-        raise TypeError(f"min must be an int from 1 to {length}, not {minimum!r}")
-    return minimum
 
 
 @final
