@@ -90,7 +90,8 @@ class _Fd:
         self.socket.close()
 
     def reset(self) -> None:
-        # On a unix socket the option has no effect, and close(2) does it.
+        # A unix socket knows no RST: its peer reads the end, or ECONNRESET where
+        # input was left unread (unix(7)).
         with contextlib.suppress(OSError):
             self.socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _NO_LINGER)
         self.socket.close()

@@ -97,9 +97,13 @@ class AbortError(Exception):
         return (AbortError, (self.reason,))
 
 
-def as_exception(reason: object) -> BaseException:
-    """`reason` itself where it can be raised, else an `AbortError` round it."""
-    return reason if isinstance(reason, BaseException) else AbortError(reason)
+def as_exception(reason: object) -> Exception:
+    """`reason` itself where it can be raised, else an `AbortError` round it.
+
+    An event loop's Cancelled, a KeyboardInterrupt and their like mean something
+    where they were raised and nowhere else, so they go inside as well.
+    """
+    return reason if isinstance(reason, Exception) else AbortError(reason)
 
 
 _OS_CODES: Final[dict[int, ErrorCode]] = {
