@@ -149,8 +149,9 @@ class Promise(Generic[T]):
             self._settled()
 
     def _settled(self) -> None:
-        if self._line:
-            self._runtime.wake(self._line)
+        line, self._line = self._line, None
+        if line:
+            self._runtime.wake(line)
         if self._reactions is not None:
             reactions, self._reactions = self._reactions, None
             for reaction in reactions:

@@ -225,6 +225,9 @@ class DirectReadable:
                 return
             if done:
                 del self._requests[request]
+                if not self._requests:
+                    # A dict that once held something is four times as large.
+                    self._requests = {}
 
     def _next(self) -> ReadRequest | None:
         """The first request that somebody will take the result of.
