@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import peers as _peers
 from tests.leaks import Snapshot, left_behind
+from tests.loopback import Secure
 from tests.servers import (
     Nginx,
     PostgreSQL,
@@ -72,6 +73,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def _listed(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+@pytest.fixture(params=["off", "on"])
+def secure(request: pytest.FixtureRequest) -> Secure:
+    """A behaviour is the same in the clear and over TLS."""
+    kind: Secure = request.param
+    return kind
 
 
 @pytest.fixture

@@ -18,14 +18,28 @@ from typing import Any, Literal
 
 import attrs
 import trio
+import trio.testing
 
 from tests import certificates
 from wsockets import Binding, Socket, TlsOptions
 
-__all__ = ["Peer", "Secure", "binding", "connected", "listening", "server_context"]
+__all__ = [
+    "Peer",
+    "Secure",
+    "binding",
+    "connected",
+    "listening",
+    "server_context",
+    "settle",
+]
 
 Secure = Literal["off", "on"]
 NO_LINGER = struct.pack("ii", 1, 0)
+
+
+async def settle() -> None:
+    """Until every other task waits for something."""
+    await trio.testing.wait_all_tasks_blocked()
 
 
 @functools.cache

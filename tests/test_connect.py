@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from tests.leaks import Snapshot, left_behind, tasks
-from tests.loopback import Peer, Secure, binding, listening, server_context
+from tests.loopback import Peer, Secure, binding, listening, server_context, settle
 from tests.naming import named
 from tests.network import black_hole, closed_port, connections, listener
 from wsockets import (
@@ -35,16 +35,6 @@ from wsockets.options import spellings
 from wsockets.tls import TlsOptions
 
 TASK = "wsockets connect"
-
-
-@pytest.fixture(params=["off", "on"])
-def secure(request: pytest.FixtureRequest) -> Secure:
-    kind: Secure = request.param
-    return kind
-
-
-async def settle() -> None:
-    await trio.testing.wait_all_tasks_blocked()
 
 
 async def failure(promise: Awaitable[object]) -> SocketError:

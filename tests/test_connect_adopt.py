@@ -17,7 +17,7 @@ import trio.testing
 
 from tests import certificates
 from tests.leaks import Snapshot, left_behind, tasks
-from tests.loopback import Peer, server_context
+from tests.loopback import Peer, server_context, settle
 from tests.naming import named
 from tests.network import listener
 from wsockets import (
@@ -39,10 +39,6 @@ SERVER: dict[str, Any] = {
     "cert": certificates.server().chain,
     "key": certificates.server().key,
 }
-
-
-async def settle() -> None:
-    await trio.testing.wait_all_tasks_blocked()
 
 
 @contextmanager

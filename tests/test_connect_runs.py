@@ -20,21 +20,19 @@ import trio
 import trio.testing
 
 import wsockets
-from tests.loopback import Peer, Secure, binding, connected, listening, server_context
+from tests.loopback import (
+    Peer,
+    Secure,
+    binding,
+    connected,
+    listening,
+    server_context,
+    settle,
+)
 from tests.network import listener
 from wsockets import Socket, SocketError, connect
 
 LIBRARY = wsockets.__path__[0]
-
-
-@pytest.fixture(params=["off", "on"])
-def secure(request: pytest.FixtureRequest) -> Secure:
-    kind: Secure = request.param
-    return kind
-
-
-async def settle() -> None:
-    await trio.testing.wait_all_tasks_blocked()
 
 
 # -- guest mode

@@ -35,12 +35,6 @@ LOCALHOST = tls_names("localhost")
 Family: TypeAlias = Literal["tcp", "unix"]
 
 
-@pytest.fixture(params=["off", "on"])
-def secure(request: pytest.FixtureRequest) -> Secure:
-    kind: Secure = request.param
-    return kind
-
-
 @attrs.define(eq=False)
 class Far:
     """The other end; blocking, with a timeout."""

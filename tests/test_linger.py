@@ -30,12 +30,6 @@ BULK = bytes(range(256)) * 2048
 Family: TypeAlias = Literal["tcp", "unix"]
 
 
-@pytest.fixture(params=["off", "on"])
-def secure(request: pytest.FixtureRequest) -> Secure:
-    kind: Secure = request.param
-    return kind
-
-
 @pytest.fixture(params=["tcp", "unix"])
 def family(request: pytest.FixtureRequest) -> Family:
     kind: Family = request.param

@@ -21,6 +21,7 @@ from tests.loopback import (
     connected,
     listening,
     server_context,
+    settle,
 )
 from tests.naming import named
 from wsockets import (
@@ -35,16 +36,6 @@ from wsockets import (
     WritableStream,
     connect,
 )
-
-
-@pytest.fixture(params=["off", "on"])
-def secure(request: pytest.FixtureRequest) -> Secure:
-    kind: Secure = request.param
-    return kind
-
-
-async def settle() -> None:
-    await trio.testing.wait_all_tasks_blocked()
 
 
 async def failure(promise: Awaitable[object]) -> SocketError:

@@ -70,12 +70,6 @@ def kinds(request: pytest.FixtureRequest) -> tuple[Secure, Secure]:
     return first, second
 
 
-@pytest.fixture(params=["off", "on"])
-def secure(request: pytest.FixtureRequest) -> Secure:
-    kind: Secure = request.param
-    return kind
-
-
 @contextlib.asynccontextmanager
 async def ends(
     kinds: tuple[Secure, Secure] = ("off", "off"),

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.loopback import Peer, Secure, connected
+from tests.loopback import Peer, Secure, connected, settle
 from tests.naming import named
 from wsockets import (
     ReadableStream,
@@ -20,12 +20,6 @@ from wsockets import (
 )
 
 
-@pytest.fixture(params=["off", "on"])
-def secure(request: pytest.FixtureRequest) -> Secure:
-    kind: Secure = request.param
-    return kind
-
-
 class Steps(trio.abc.Instrument):
     """Counts how often any task was resumed."""
 
@@ -34,10 +28,6 @@ class Steps(trio.abc.Instrument):
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self.count += 1
-
-
-async def settle() -> None:
-    await trio.testing.wait_all_tasks_blocked()
 
 
 async def test_a_read_gives_a_chunk_and_the_end_is_done(secure: Secure) -> None:

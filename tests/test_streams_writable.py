@@ -23,16 +23,6 @@ from wsockets import (
 BULK = 4 << 20
 
 
-@pytest.fixture(params=["off", "on"])
-def secure(request: pytest.FixtureRequest) -> Secure:
-    kind: Secure = request.param
-    return kind
-
-
-async def settle() -> None:
-    await trio.testing.wait_all_tasks_blocked()
-
-
 async def clog(socket: Socket) -> tuple[WritableStreamDefaultWriter, Promise[None]]:
     """A writer whose socket takes no more, and a write that is queued."""
     writer = socket.writable.getWriter()

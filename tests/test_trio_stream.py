@@ -21,22 +21,13 @@ from tests.loopback import (
     connected,
     listening,
     server_context,
+    settle,
 )
 from tests.network import closed_port
 from wsockets import Socket, SocketError, adopt, connect
 from wsockets.trio_stream import SocketStream
 
 Pair: TypeAlias = tuple[SocketStream, SocketStream]
-
-
-@pytest.fixture(params=["off", "on"])
-def secure(request: pytest.FixtureRequest) -> Secure:
-    kind: Secure = request.param
-    return kind
-
-
-async def settle() -> None:
-    await trio.testing.wait_all_tasks_blocked()
 
 
 def stream_of(socket: Socket) -> SocketStream:

@@ -63,12 +63,12 @@ class Runtime(Protocol):
     def Cancelled(self) -> type[BaseException]:
         """What a cancelled wait raises; to be let through everywhere."""
 
-    def is_current(self) -> bool:
-        """Whether the calling code runs in this run of the event loop."""
-
     @property
     def Released(self) -> type[BaseException]:
         """What a wait for an fd raises that `notify_closing` has ended."""
+
+    def is_current(self) -> bool:
+        """Whether the calling code runs in this run of the event loop."""
 
     # -- waiting for file descriptors
     def wait_readable(self, fd: int) -> Coroutine[Any, Any, None]:
