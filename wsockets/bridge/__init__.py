@@ -1,0 +1,1 @@
+"""Bridges: bytes between a connection and a file descriptor, without Python."""
