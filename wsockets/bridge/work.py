@@ -25,6 +25,7 @@ __all__ = [
     "BridgeStats",
     "Direction",
     "End",
+    "Flow",
     "Framing",
     "Pump",
     "Reason",
@@ -76,32 +77,38 @@ class BridgeEnd:
     error: BaseException | None = attrs.field(default=None, eq=False)
 
 
-class BridgeStats(NamedTuple):
-    """What a bridge has moved since it started; each direction by itself.
+class Flow(NamedTuple):
+    """What has gone in one direction.
 
-    Bytes are payload bytes, without the prefix, the length of "length16", and
+    Bytes are payload bytes: without the prefix, the length of "length16", and
     TLS. Packets are counted with a packet framing only; records are TLS records
-    (0 without TLS). A drop is a packet that the sink refused (EIO, EINVAL on a
-    packet device) or that was no packet (empty, or shorter than the prefix).
+    (0 without TLS). A drop is a packet that the sink refused (EIO or EINVAL
+    from a packet device) or that was none (empty, or shorter than the prefix).
     """
 
-    encrypted_bytes: int = 0
-    encrypted_packets: int = 0
-    encrypted_records: int = 0
-    encrypted_drops: int = 0
-    decrypted_bytes: int = 0
-    decrypted_packets: int = 0
-    decrypted_records: int = 0
-    decrypted_drops: int = 0
+    bytes: int = 0
+    packets: int = 0
+    records: int = 0
+    drops: int = 0
+
+
+class BridgeStats(NamedTuple):
+    """What a bridge has moved since it started.
+
+    `encrypt` from the sink to the connection, `decrypt` the other way.
+    """
+
+    encrypt: Flow = Flow()
+    decrypt: Flow = Flow()
 
 
 @attrs.frozen
 class End:
     """One end of a bridge.
 
-    The fds belong to the pump, which closes them: duplicates with CLOEXEC, of
-    one open file or of two (a pair of pipes), O_NONBLOCK set. -1 where that
-    direction is not bridged. Where the end is a socket of ours, `connection` is
+    The fds belong to the pump, which closes them: duplicates with CLOEXEC,
+    O_NONBLOCK set. One number where both are one open file, two for a pair of
+    pipes, -1 where that direction is not bridged (TLS always has both). Where the end is a socket of ours, `connection` is
     lent together with them, and nobody else uses it until the pump has ended.
     """
 
@@ -145,16 +152,21 @@ class Remains:
       before what its readable gives next.
     - `owed`: what the connection must send before anything else, as it goes over
       the wire (TLS records already, where the connection is TLS).
-    - `sink_unread`, `sink_owed`: the same for a sink that is a socket.
+    - `owed_clear`: cleartext that the connection must send first; begins with
+      the write that it has in flight, where it has one.
+    - `sink_unread`, `sink_owed`, `sink_owed_clear`: the same for a sink that is a
+      socket.
 
     Where an end is a connection, everything that was read from the other end is
-    in its `owed`; only where the sink is a foreign fd is there an `unread`.
+    in what is owed; only where the sink is a foreign fd is there an `unread`.
     """
 
     unread: bytes = b""
     owed: bytes = b""
+    owed_clear: bytes = b""
     sink_unread: bytes = b""
     sink_owed: bytes = b""
+    sink_owed_clear: bytes = b""
 
 
 class Pump(Protocol):
