@@ -40,8 +40,13 @@ __all__ = [
     "SignalLike",
     "SocketOptions",
     "SocketOptionsMembers",
+    "a_bool",
+    "a_duration",
     "a_host_name",
+    "a_signal",
+    "a_size",
     "given_members",
+    "option_error",
     "protocol_names",
     "read_members",
     "secured",
@@ -183,7 +188,8 @@ def _camel(name: str) -> str:
 # -- checking
 
 
-def _error(member: str, value: object, accepted: str) -> SocketError:
+def option_error(member: str, value: object, accepted: str) -> SocketError:
+    """The SocketError (code "option") for a `value` that is not what is accepted."""
     try:
         shown = reprlib.repr(value)
     except ValueError:  # An int of thousands of digits has no repr.
@@ -193,29 +199,32 @@ def _error(member: str, value: object, accepted: str) -> SocketError:
 
 def _a_kind(_: object, field: attrs.Attribute[str], value: object) -> None:
     if not isinstance(value, str) or value not in _KINDS:
-        raise _error(field.name, value, '"off", "on" or "starttls"')
+        raise option_error(field.name, value, '"off", "on" or "starttls"')
 
 
-def _a_bool(_: object, field: attrs.Attribute[bool], value: object) -> None:
+def a_bool(_: object, field: attrs.Attribute[bool], value: object) -> None:
+    """A validator: True or False; SocketError (code "option")."""
     if not isinstance(value, bool):
-        raise _error(field.name, value, "True or False")
+        raise option_error(field.name, value, "True or False")
 
 
-def _a_size(_: object, field: attrs.Attribute[int], value: object) -> None:
+def a_size(_: object, field: attrs.Attribute[int], value: object) -> None:
+    """A validator: a number of bytes above 0; SocketError (code "option")."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise _error(field.name, value, "an int of 1 or more, in bytes")
+        raise option_error(field.name, value, "an int of 1 or more, in bytes")
 
 
-def _a_duration(_: object, field: attrs.Attribute[float], value: object) -> None:
+def a_duration(_: object, field: attrs.Attribute[float], value: object) -> None:
+    """A validator: seconds above 0, math.inf too; SocketError (code "option")."""
     accepted = "a number of seconds above 0 (math.inf: no limit)"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _error(field.name, value, accepted)
+        raise option_error(field.name, value, accepted)
     try:
         seconds = float(value)
     except OverflowError as cause:
-        raise _error(field.name, value, accepted) from cause
+        raise option_error(field.name, value, accepted) from cause
     if not seconds > 0:  # nan neither
-        raise _error(field.name, value, accepted)
+        raise option_error(field.name, value, accepted)
 
 
 def a_host_name(_: object, field: attrs.Attribute[str | None], value: object) -> None:
@@ -228,43 +237,44 @@ def a_host_name(_: object, field: attrs.Attribute[str | None], value: object) ->
         return
     accepted = "a host name or None"
     if not isinstance(value, str) or not value:
-        raise _error(field.name, value, accepted)
+        raise option_error(field.name, value, accepted)
     try:
         ipaddress.ip_address(value)
     except ValueError:
         if _NOT_IN_A_NAME.search(value):
-            raise _error(field.name, value, accepted) from None
+            raise option_error(field.name, value, accepted) from None
     else:
         # RFC 6066, section 3: literal addresses are not permitted in HostName.
-        raise _error(field.name, value, f"{accepted}, never a numeric address")
+        raise option_error(field.name, value, f"{accepted}, never a numeric address")
 
 
-def _a_signal(_: object, field: attrs.Attribute[Any], value: object) -> None:
+def a_signal(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    """A validator: None, or a `SignalLike`; SocketError (code "option")."""
     if value is not None and not (
         isinstance(getattr(value, "aborted", None), bool)
         and callable(getattr(value, "addEventListener", None))
     ):
-        raise _error(field.name, value, "an AbortSignal or None")
+        raise option_error(field.name, value, "an AbortSignal or None")
 
 
 def protocol_names(value: Iterable[str]) -> tuple[str, ...]:
     """The ALPN list as a tuple; reads no more of an endless one than fits."""
     accepted = "an iterable of str"
     if isinstance(value, (str, bytes, bytearray, memoryview)):
-        raise _error("alpn", value, f"{accepted} (a list of names)")
+        raise option_error("alpn", value, f"{accepted} (a list of names)")
     if not isinstance(value, Iterable):
-        raise _error("alpn", value, accepted)
+        raise option_error("alpn", value, accepted)
     names = []
     total = 0
     for name in value:
         if not isinstance(name, str):
-            raise _error("a protocol name in alpn", name, "a str")
+            raise option_error("a protocol name in alpn", name, "a str")
         try:
             size = len(name.encode())
         except UnicodeEncodeError as cause:
-            raise _error("a protocol name in alpn", name, "UTF-8") from cause
+            raise option_error("a protocol name in alpn", name, "UTF-8") from cause
         if not 1 <= size <= _ALPN_NAME_MAX:
-            raise _error(
+            raise option_error(
                 "a protocol name in alpn", name, f"1 to {_ALPN_NAME_MAX} bytes in UTF-8"
             )
         total += 1 + size
@@ -331,16 +341,16 @@ class SocketOptions:
     """
 
     secureTransport: SecureTransportKind = attrs.field(default="off", validator=_a_kind)
-    allowHalfOpen: bool = attrs.field(default=False, validator=_a_bool)
+    allowHalfOpen: bool = attrs.field(default=False, validator=a_bool)
     sni: str | None = attrs.field(default=None, validator=a_host_name)
     alpn: tuple[str, ...] = attrs.field(default=(), converter=protocol_names)
-    highWaterMark: int = attrs.field(default=65536, validator=_a_size)
-    signal: SignalLike | None = attrs.field(default=None, validator=_a_signal)
-    connectTimeout: float = attrs.field(default=30.0, validator=_a_duration)
-    handshakeTimeout: float = attrs.field(default=30.0, validator=_a_duration)
-    closeTimeout: float = attrs.field(default=5.0, validator=_a_duration)
-    alpnRequired: bool = attrs.field(default=False, validator=_a_bool)
-    tolerateTruncation: bool = attrs.field(default=False, validator=_a_bool)
+    highWaterMark: int = attrs.field(default=65536, validator=a_size)
+    signal: SignalLike | None = attrs.field(default=None, validator=a_signal)
+    connectTimeout: float = attrs.field(default=30.0, validator=a_duration)
+    handshakeTimeout: float = attrs.field(default=30.0, validator=a_duration)
+    closeTimeout: float = attrs.field(default=5.0, validator=a_duration)
+    alpnRequired: bool = attrs.field(default=False, validator=a_bool)
+    tolerateTruncation: bool = attrs.field(default=False, validator=a_bool)
 
     def __init__(
         self, options: object = None, **members: Unpack[SocketOptionsMembers]
