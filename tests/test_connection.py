@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 import pytest
 from OpenSSL import SSL
+from OpenSSL._util import ffi, lib
 
 from tests import certificates
 from tests.loopback import Secure, server_context
@@ -821,3 +822,149 @@ def test_a_protocol_that_is_required_and_missing_fails_it() -> None:
         with pytest.raises(SocketError) as caught:
             connection.finish_handshake(["echo"], True)
         assert caught.value.code == "alpn"
+
+
+# -- records that have to leave first
+
+
+def sealed(connection: TlsConnection, data: bytes) -> bytes:
+    """`data` as the records that `connection` has to send next."""
+    ssl_ = connection._ssl
+    memory = lib.BIO_new(lib.BIO_s_mem())
+    lib.SSL_set_bio(ssl_, lib.BIO_new(lib.BIO_s_mem()), memory)
+    assert lib.SSL_write(ssl_, data, len(data)) == len(data)
+    size = len(data) + 4096
+    target = ffi.new("char[]", size)
+    records = bytes(ffi.buffer(target, lib.BIO_read(memory, target, size)))
+    lib.SSL_set_fd(ssl_, connection.socket.fileno())
+    return records
+
+
+@contextlib.contextmanager
+def indebted(size: int = 1 << 20) -> Iterator[tuple[TlsConnection, Far, bytes]]:
+    """A connection that owes its peer the records of `size` bytes, and those."""
+    data = random.Random(5).randbytes(size)
+    with joined("on", buffer=4096) as (connection, far):
+        assert isinstance(connection, TlsConnection)
+        connection.owe(sealed(connection, data))
+        yield connection, far, data
+
+
+def test_what_is_owed_leaves_before_anything_else() -> None:
+    more = random.Random(6).randbytes(300_001)
+    found: list[bytes] = []
+    with indebted() as (connection, far, data):
+        assert connection.flush() is Want.WRITE
+        assert connection.send(b"too early") is Want.WRITE
+        reader = threading.Thread(target=lambda: found.append(far.receive_to_end()))
+        reader.start()
+        send(connection, more)
+        while (want := connection.finish()) is not None:
+            wait_for(connection, want)
+        reader.join()
+    assert found == [data + more]
+
+
+def test_one_who_owes_receives_all_the_same(receiver: Receiver) -> None:
+    with indebted() as (connection, far, data):
+        far.send(b"an answer")
+        assert receiver(connection) == b"an answer"
+        assert connection.receive(10) is Want.READ
+        far.send(b"x" * 3 * RECORD)
+        found = b""
+        while len(found) < 3 * RECORD:
+            found += receiver(connection)
+        assert connection.flush() is Want.WRITE
+        take(connection, far)
+        assert connection.send(b"!") == 1
+        found = b""
+        while len(found) <= len(data):
+            found += far.receive()
+        assert found == data + b"!"
+
+
+def test_the_debt_paid_it_goes_on_as_before() -> None:
+    with indebted(100) as (connection, far, data):
+        assert connection.flush() == 0
+        assert far.receive() == data
+        far.send(b"one")
+        assert receive(connection) == b"one"
+        assert connection._detour is None
+        assert connection.send(b"two") == 3
+        assert far.receive() == b"two"
+
+
+def take(connection: TlsConnection, far: Far) -> None:
+    """Let the peer take all that is owed."""
+    while isinstance(connection.flush(), Want):
+        far.incoming.write(far.sock.recv(65536))
+
+
+def test_what_it_had_to_fetch_is_not_lost_when_it_rejoins_its_fd() -> None:
+    with indebted() as (connection, far, _):
+        far.send(b"first second")
+        assert receive(connection, 6) == b"first "
+        take(connection, far)
+        assert connection.rejoin() == b""
+        assert receive(connection) == b"second"
+
+
+def test_records_that_it_had_to_fetch_are_delivered_first() -> None:
+    with indebted() as (connection, far, _):
+        far.sock.sendall(far.seal(b"first") + far.seal(b"second"))
+        arrived(connection, 50)
+        assert receive(connection, 5) == b"first"
+        take(connection, far)
+        assert connection.rejoin() == b"second"
+        assert connection.rejoin() == b""
+        far.send(b"third")
+        assert receive(connection) == b"third"
+
+
+def test_an_end_that_was_fetched_is_the_end_after_rejoining() -> None:
+    with indebted() as (connection, far, _):
+        far.send(b"last")
+        far.end()
+        arrived(connection, 40)
+        assert receive(connection, 1) == b"l"
+        take(connection, far)
+        assert connection.rejoin() == b"ast"
+        assert receive(connection) == b""
+
+
+def test_one_who_owes_notices_a_FIN_without_close_notify(receiver: Receiver) -> None:
+    with indebted() as (connection, far, _):
+        far.cut()
+        with pytest.raises(SocketError) as caught:
+            receiver(connection)
+        assert caught.value.code == "truncated"
+
+
+def test_one_who_owes_finishes_and_cuts_when_all_is_paid() -> None:
+    for end in (TlsConnection.finish, TlsConnection.cut):
+        with indebted() as (connection, far, data):
+            assert end(connection) is Want.WRITE
+            found: list[bytes] = []
+            reader = threading.Thread(target=lambda: found.append(far.wire()))  # noqa: B023
+            reader.start()
+            while (want := end(connection)) is not None:
+                wait_for(connection, want)
+            reader.join()
+            assert len(found[0]) > len(data)
+
+
+def test_a_debt_that_cannot_be_paid_is_for_a_write_to_say(receiver: Receiver) -> None:
+    with indebted() as (connection, far, _):
+        far.reset()
+        wait_for(connection, Want.READ)
+        with pytest.raises(SocketError) as caught:
+            receiver(connection)
+        assert caught.value.code == "reset"
+        with pytest.raises(SocketError) as caught:
+            connection.send(b"x")
+        assert caught.value.code == "reset"
+
+
+def test_a_plain_connection_holds_nothing_back() -> None:
+    with joined("off") as (connection, _):
+        assert connection.flush() == 0

@@ -78,6 +78,9 @@ class _Fd:
     def __init__(self, socket: _socket.socket) -> None:
         self.socket = socket
 
+    def flush(self) -> int | Want:
+        return 0
+
     def unsent(self) -> int:
         return unsent(self.socket)
 
@@ -151,7 +154,16 @@ _scratch: Final = _Scratch()
 class TlsConnection(_Fd):
     """Bytes through OpenSSL."""
 
-    __slots__ = ("_fresh", "_in_flight", "_over", "_ssl", "_stash", "_tls", "_tolerant")
+    __slots__ = (
+        "_detour",
+        "_fresh",
+        "_in_flight",
+        "_over",
+        "_ssl",
+        "_stash",
+        "_tls",
+        "_tolerant",
+    )
 
     def __init__(
         self,
@@ -170,6 +182,8 @@ class TlsConnection(_Fd):
         lib.SSL_clear_mode(self._ssl, lib.SSL_MODE_AUTO_RETRY)
         # What OpenSSL was given and could not send all of.
         self._in_flight: bytes | None = None
+        # Round the fd, while records from elsewhere must be sent first.
+        self._detour: tls.Detour | None = None
         # The failure that stood behind data which was delivered first.
         self._stash: SocketError | None = None
         self._over = False
@@ -198,11 +212,45 @@ class TlsConnection(_Fd):
         """What was negotiated, and with whom."""
         return tls.tls_info(self._tls)
 
+    def owe(self, records: bytes) -> None:
+        """Send `records`, made by this connection's SSL, before anything else."""
+        if records:
+            self._detour = tls.Detour(self._ssl, self.socket, records)
+
+    def rejoin(self) -> bytes:
+        """Let the SSL use its fd again: what it had to deliver first.
+
+        Nothing may be owed. SocketError for what a receive would raise next.
+        """
+        if self._stash is not None:
+            raise self._stash
+        parts = []
+        while self._detour is not None:
+            lib.ERR_clear_error()
+            count = lib.SSL_read(self._ssl, _scratch.buffer, _RECEIVE)
+            if count > 0:
+                parts.append(ffi.buffer(_scratch.buffer, count)[:])
+            elif self._why(count) is None:
+                break  # close_notify: nothing is read any more
+            elif self._detour.end():
+                self._detour = None
+        return b"".join(parts)
+
+    def flush(self) -> int | Want:
+        if self._detour is not None:
+            if not self._detour.pay():
+                return Want.WRITE
+            if self._detour.end():
+                self._detour = None
+        return 0
+
     def receive(self, limit: int, /) -> bytes | Want:
         if self._over:
             return b""
         if self._stash is not None:
             raise self._stash
+        if self._detour is not None:
+            self.flush()
         buffer = _scratch.buffer
         limit = min(limit, _RECEIVE)
         lib.ERR_clear_error()
@@ -211,9 +259,8 @@ class TlsConnection(_Fd):
             want = self._why(count)
             if want is None:
                 return b""
-            if not self._fresh:
+            if not self._worth_another(want):
                 return want
-            self._fresh -= 1
             total = count = lib.SSL_read(self._ssl, buffer, limit)
         # Only a sender of bulk fills its records; others wait for an answer.
         while count >= _BULKY and total < limit:
@@ -230,15 +277,27 @@ class TlsConnection(_Fd):
             return 0
         if self._stash is not None:
             raise self._stash
+        if self._detour is not None:
+            self.flush()
         lib.ERR_clear_error()
         with ffi.from_buffer(view, require_writable=True) as target:
-            count: int = lib.SSL_read(self._ssl, target, min(len(view), _INT_MAX))
-        if count > 0:
-            return count
-        want = self._why(count)
-        return 0 if want is None else want
+            size = min(len(view), _INT_MAX)
+            count: int = lib.SSL_read(self._ssl, target, size)
+            while count <= 0:
+                want = self._why(count)
+                if want is None:
+                    return 0
+                if self._detour is None or not self._detour.fetch():
+                    return want
+                count = lib.SSL_read(self._ssl, target, size)
+        return count
 
     def send(self, data: bytes | memoryview, /) -> int | Want:
+        if self._detour is not None:
+            if self.flush():
+                return Want.WRITE
+            # Into memory goes no more than a slice: what is owed is to stay small.
+            data = memoryview(data)[:_SLICE]
         length = len(data)
         sent = 0
         lib.ERR_clear_error()
@@ -261,6 +320,8 @@ class TlsConnection(_Fd):
                 return sent or want
             self._in_flight = None
             sent += count
+        if self._detour is not None:
+            self.flush()
         return sent
 
     def _write(self, piece: Any) -> int:
@@ -277,6 +338,8 @@ class TlsConnection(_Fd):
                 return Want.WRITE
             # The connection is broken, which is for a read or write to say.
             lib.ERR_clear_error()
+        if self.flush():
+            return Want.WRITE
         self._send_fin()
         return None
 
@@ -289,6 +352,8 @@ class TlsConnection(_Fd):
             if count <= 0 and self._why(count) is Want.WRITE:
                 return Want.WRITE
             self._in_flight = None
+        if self.flush():
+            return Want.WRITE
         self._send_fin()
         return None
 
@@ -315,6 +380,15 @@ class TlsConnection(_Fd):
                 lib.ERR_clear_error()
                 lib.SSL_read(self._ssl, _scratch.buffer, _RECEIVE)
         tls.store_session(self._tls)
+
+    def _worth_another(self, want: Want) -> bool:
+        """Whether a read that got nothing should be tried once more."""
+        if self._detour is not None:
+            return want is Want.READ and self._detour.fetch()
+        if not self._fresh:
+            return False
+        self._fresh -= 1
+        return True
 
     def _keep(self, count: int) -> None:
         """Remember why there is no more behind what was just read."""

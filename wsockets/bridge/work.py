@@ -108,8 +108,9 @@ class End:
 
     The fds belong to the pump, which closes them: duplicates with CLOEXEC,
     O_NONBLOCK set. One number where both are one open file, two for a pair of
-    pipes, -1 where that direction is not bridged (TLS always has both). Where the end is a socket of ours, `connection` is
-    lent together with them, and nobody else uses it until the pump has ended.
+    pipes, -1 where that direction is not bridged (TLS always has both). Where
+    the end is a socket of ours, `connection` is lent together with them, and
+    nobody else uses it until the pump has ended.
     """
 
     read_fd: int

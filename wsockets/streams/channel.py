@@ -38,15 +38,11 @@ from typing import Protocol
 from ..errors import SocketError
 from ..runtime.gate import Want
 
-__all__ = ["Channel", "Owner"]
+__all__ = ["Channel", "Owner", "Source"]
 
 
-class Channel(Protocol):
-    """Both directions of a connection, tried now: nothing here waits.
-
-    A call that cannot go on says what it waits for. Failures are SocketErrors,
-    and final.
-    """
+class Source(Protocol):
+    """One direction of a connection, tried now."""
 
     def receive(self, limit: int, /) -> bytes | Want:
         """Up to `limit` bytes; b"" at the end."""
@@ -54,8 +50,19 @@ class Channel(Protocol):
     def receive_into(self, view: memoryview, /) -> int | Want:
         """How many bytes were put into `view`; 0 at the end."""
 
+
+class Channel(Source, Protocol):
+    """Both directions of a connection, tried now: nothing here waits.
+
+    A call that cannot go on says what it waits for. Failures are SocketErrors,
+    and final.
+    """
+
     def send(self, data: bytes | memoryview, /) -> int | Want:
         """How many bytes were taken. After a Want the same bytes come again."""
+
+    def flush(self) -> int | Want:
+        """Send what the channel itself holds back; 0 when it holds nothing."""
 
     def unsent(self) -> int:
         """How many bytes the kernel holds that the peer has not acknowledged."""

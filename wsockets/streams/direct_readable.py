@@ -8,7 +8,8 @@ from ..errors import SocketError
 from ..promise import FULFILLED, PENDING, Promise, fulfilled, rejected
 from ..runtime import Line, Runtime, protect
 from ..runtime.gate import Gate, Want
-from .channel import Channel, Owner
+from .channel import Channel, Owner, Source
+from .prepended import Prepended
 from .readable import ReadableState, ReadableStream, ReadResult
 
 __all__ = ["CHUNK", "DirectReadable"]
@@ -85,7 +86,7 @@ class DirectReadable:
         self._runtime = runtime
         self._gate = gate
         self._owner = owner
-        self._channel: Channel | None = None
+        self._channel: Source | None = None
         self._requests: dict[ReadRequest, None] = {}
         # Whose awaiter leads; vacant while that one has not woken up yet.
         self._leader: ReadRequest | None = None
@@ -103,6 +104,21 @@ class DirectReadable:
     def open(self, channel: Channel) -> None:
         """From now on there is something to receive from."""
         self._channel = channel
+        self._want = Want.READ
+
+    @protect
+    def lend(self) -> bytes:
+        """Receive nothing until `resume`; what was received and not delivered."""
+        channel, self._channel = self._channel, None
+        return channel.left if isinstance(channel, Prepended) else b""
+
+    @protect
+    def resume(self, channel: Channel, unread: bytes) -> None:
+        """Go on receiving; `unread` comes before what the channel gives."""
+        if self.stream._state is not ReadableState.READABLE:
+            return
+        self._channel = Prepended(unread, channel) if unread else channel
+        self._expect_wait = False
         self._want = Want.READ
 
     # -- the stream's calls
@@ -332,7 +348,7 @@ def _is_short(request: ReadRequest) -> bool:
     return _has_data(request) and len(request._value.value) < request._limit
 
 
-def _receive(channel: Channel, request: ReadRequest) -> bool | Want | None:
+def _receive(channel: Source, request: ReadRequest) -> bool | Want | None:
     """Receive for one request: whether it is settled, or None at the end."""
     view = request._view
     if view is None:

@@ -75,6 +75,28 @@ class DirectWritable:
         if self._queue or self._ending is not Ending.NOT:
             self._flush()
 
+    @protect
+    def lend(self) -> None:
+        """Send nothing until `resume`. Nothing may be queued."""
+        assert not self._queue
+        self._channel = None
+
+    @protect
+    def resume(self, channel: Channel, first: bytes) -> None:
+        """Go on sending: what the channel holds back, `first`, then the rest."""
+        self._used = True
+        self._queue = deque(self._queue)
+        self._queue.appendleft((memoryview(first), Promise(self._runtime)))
+        self._queued += len(first)
+        self.open(channel)
+
+    @protect
+    def lent_end(self) -> None:
+        """The end was sent by whom the channel was lent to."""
+        self._used = True
+        self.stream._closing()
+        self._sent_end(Ending.FINISH)
+
     @property
     def desired_size(self) -> int:
         return self._high_water_mark - self._queued
@@ -164,7 +186,7 @@ class DirectWritable:
         try:
             while queue := self._queue:
                 rest, promise = queue[0]
-                sent = channel.send(rest) if rest else 0
+                sent = channel.send(rest) if rest else channel.flush()
                 if isinstance(sent, Want):
                     return sent
                 self._queued -= sent

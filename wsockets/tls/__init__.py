@@ -10,6 +10,7 @@ may take both over.
     handshake.py                  the state of one connection, for the callbacks
     verify.py · alpn.py · psk.py  the callbacks: they refuse when in doubt
     connections.py · sessions.py  before the handshake, right after it, at the end
+    detour.py                     round the fd, while older records must be sent first
     report.py · info.py           failures in words, facts as a value
     openssl.py                    what pyOpenSSL has no words for
 
@@ -27,6 +28,7 @@ from .connections import (
     finish_handshake,
     server_connection,
 )
+from .detour import Detour
 from .info import TlsInfo, tls_info
 from .names import TlsNames, tls_names
 from .options import TlsOptions, TlsOptionsMembers
@@ -34,6 +36,7 @@ from .report import tls_error
 from .sessions import SessionCache, keeps_sessions, store_session
 
 __all__ = [
+    "Detour",
     "SessionCache",
     "TlsInfo",
     "TlsNames",
