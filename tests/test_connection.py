@@ -317,6 +317,50 @@ def test_full_records_come_several_at_once() -> None:
         assert len(receive(connection)) == 4 * RECORD
 
 
+def test_records_are_received_as_many_as_there_is_room_for() -> None:
+    with joined("on") as (connection, far):
+        assert isinstance(connection, TlsConnection)
+        data = random.Random(2).randbytes(4 * RECORD)
+        wire = far.seal(b"small") + far.seal(data)
+        far.sock.sendall(wire)
+        arrived(connection, len(wire))
+        target = memoryview(bytearray(4 * RECORD))
+        while (got := connection.receive_records(target)) is Want.READ:
+            pass  # a ticket
+        assert got == (5 + 3 * RECORD, 4)
+        assert target[: got[0]] == b"small" + data[: 3 * RECORD]
+        assert connection.receive_records(target) == (RECORD, 1)
+        assert connection.receive_records(target) is Want.READ
+
+
+def test_records_before_the_end_come_first() -> None:
+    target = memoryview(bytearray(4 * RECORD))
+    with joined("on") as (connection, far):
+        assert isinstance(connection, TlsConnection)
+        far.send(b"last")
+        far.end()
+        arrived(connection, 5)
+        while (got := connection.receive_records(target)) is Want.READ:
+            wait_for(connection, Want.READ)
+        assert got == (4, 1)
+        assert connection.receive_records(target) == (0, 0)
+
+
+def test_records_before_a_failure_come_first() -> None:
+    target = memoryview(bytearray(4 * RECORD))
+    with joined("on") as (connection, far):
+        assert isinstance(connection, TlsConnection)
+        far.sock.sendall(far.seal(b"good") + b"x" * 100)
+        far.cut()
+        while (got := connection.receive_records(target)) is Want.READ:
+            wait_for(connection, Want.READ)
+        assert got == (4, 1)
+        for _ in range(2):
+            with pytest.raises(SocketError) as caught:
+                connection.receive_records(target)
+            assert caught.value.code == "tls"
+
+
 def test_a_record_that_is_not_all_there_does_not_hold_up_those_before() -> None:
     with joined("on") as (connection, far):
         wire = far.seal(b"a" * RECORD) + far.seal(b"b" * RECORD)

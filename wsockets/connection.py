@@ -45,6 +45,8 @@ __all__ = ["Connection", "PlainConnection", "TlsConnection"]
 # Bytes that one receive takes at most, and that go to OpenSSL in one piece.
 _RECEIVE: Final = 65536
 _SLICE: Final = 131072
+# Bytes in the longest record (RFC 8446, section 5.1).
+_RECORD: Final = 16384
 # A record of at least so many bytes is taken for bulk.
 _BULKY: Final = 8192
 # How many reads look for tickets; servers send two as a rule.
@@ -291,6 +293,27 @@ class TlsConnection(_Fd):
                     return want
                 count = lib.SSL_read(self._ssl, target, size)
         return count
+
+    def receive_records(self, view: memoryview, /) -> tuple[int, int] | Want:
+        """Fill `view` with whole records: how many bytes, and how many records.
+
+        `view` must have room for one. (0, 0) at the end.
+        """
+        got = self.receive_into(view)
+        if isinstance(got, Want):
+            return got
+        total, records = got, int(got > 0)
+        while got and len(view) - total >= _RECORD:
+            try:
+                got = self.receive_into(view[total:])
+            except SocketError as error:
+                self._stash = error
+                break
+            if isinstance(got, Want):
+                break
+            total += got
+            records += got > 0
+        return total, records
 
     def send(self, data: bytes | memoryview, /) -> int | Want:
         if self._detour is not None:
