@@ -1,0 +1,1 @@
+"""What a bridge does, on every engine, at the level of its pump."""

@@ -1,0 +1,277 @@
+"""The two ends of a bridge as the Python engine sees them: read and write, now.
+
+A call does what can be done without waiting and says what came of it: a number
+of bytes, or what stands in the way. `wait` waits for that, through the runtime.
+A failure is a `Broken`, which says how the bridge ends.
+
+Nothing here raises SIGPIPE: Python ignores it from its start (signal(3)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import os
+import select
+import socket as _socket
+import stat
+from collections.abc import Iterator
+from typing import Final, Protocol, TypeAlias, final
+
+from ..connection import TlsConnection
+from ..errors import SocketError, os_error
+from ..runtime import Runtime
+from ..runtime.gate import Gate, Want
+from .framing import Buffer
+from .work import End, Reason, Side
+
+__all__ = ["Broken", "ConnectionEdge", "Edge", "FdEdge", "Obstacle", "Written"]
+
+# Bytes in the longest TLS record (RFC 8446, section 5.1).
+_RECORD: Final = 16384
+
+_NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOBUFS})
+_REFUSED: Final = frozenset({errno.EIO, errno.EINVAL})
+
+_REASONS: Final[dict[str, Reason]] = {
+    "truncated": "truncated",
+    "tls": "tls",
+    "tls-alert": "tls",
+    "tls-verify": "tls",
+}
+
+
+class Obstacle(enum.Enum):
+    """Why a write did nothing, where waiting for the fd is no answer."""
+
+    # The device has no room, and no event will tell when it has.
+    NO_BUFFERS = "no buffers"
+    # The device does not take this packet, and will take others.
+    REFUSED = "refused"
+
+
+Written: TypeAlias = "int | Want | Obstacle"
+
+
+class Broken(Exception):
+    """An end failed, or gave what cannot be passed on; the bridge ends so."""
+
+    def __init__(self, side: Side, reason: Reason, error: SocketError) -> None:
+        super().__init__(side, reason, error)
+        self.side: Side = side
+        self.reason: Reason = reason
+        self.error = error
+
+
+class Edge(Protocol):
+    """One end of a bridge."""
+
+    side: Side
+
+    def read(self, view: memoryview) -> int | Want | None:
+        """How many bytes were put into `view`; None at the end."""
+
+    def write(self, head: bytes, data: Buffer) -> Written:
+        """How many bytes of both, one behind the other, were taken."""
+
+    def finish(self) -> Want | None:
+        """Tell the other end that nothing more will come."""
+
+    async def wait(self, want: Want) -> None:
+        """Until it is worth trying again, or `interrupt`."""
+
+    def interrupt(self) -> None:
+        """Let those who wait in order to read return now, and perhaps others."""
+
+    def failure(self) -> SocketError | None:
+        """What the connection broke with, where that can be known without a read."""
+
+    def close(self) -> None:
+        """Let everybody who waits return, and close the fds."""
+
+
+@final
+class ConnectionEdge:
+    """A connection of ours."""
+
+    def __init__(self, runtime: Runtime, side: Side, end: End) -> None:
+        assert end.connection is not None
+        self.side: Side = side
+        self._runtime = runtime
+        self._end = end
+        self._connection = end.connection
+        # Both fds are of the same socket, whose readers and writers share a gate:
+        # either may have to wait for what the other waits for.
+        self._gate = Gate(runtime)
+        self._gate.open(end.read_fd if end.read_fd >= 0 else end.write_fd)
+        self.encrypts = isinstance(end.connection, TlsConnection)
+        # TLS records, so far.
+        self.received = 0
+        self.sent = 0
+
+    def read(self, view: memoryview) -> int | Want | None:
+        with self._naming():
+            if not isinstance(self._connection, TlsConnection):
+                got = self._connection.receive_into(view)
+                return None if got == 0 else got
+            found = self._connection.receive_records(view)
+            if isinstance(found, Want):
+                return found
+            count, records = found
+            self.received += records
+            return count or None
+
+    def write(self, head: bytes, data: Buffer) -> Written:
+        if head:
+            data = head + data
+        with self._naming():
+            done = self._connection.send(data)
+        if isinstance(done, int) and isinstance(self._connection, TlsConnection):
+            self.sent += -(-done // _RECORD)
+        return done
+
+    def finish(self) -> Want | None:
+        return self._connection.finish()
+
+    async def wait(self, want: Want) -> None:
+        await self._gate.wait(want)
+
+    def interrupt(self) -> None:
+        self._gate.interrupt()
+
+    def failure(self) -> SocketError | None:
+        number = self._connection.socket.getsockopt(
+            _socket.SOL_SOCKET, _socket.SO_ERROR
+        )
+        if not number:
+            return None
+        return os_error("use the connection", OSError(number, os.strerror(number)))
+
+    def close(self) -> None:
+        self._gate.close()
+        _close(self._runtime, self._end.read_fd, self._end.write_fd)
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except SocketError as error:
+            reason = _REASONS.get(error.code, "reset")
+            raise Broken(self.side, reason, error) from error
+
+
+@final
+class FdEdge:
+    """Descriptors of the user: sockets, pipes, devices, terminals, files."""
+
+    side: Side = "sink"
+
+    def __init__(self, runtime: Runtime, end: End, *, packets: bool) -> None:
+        self._runtime = runtime
+        self._packets = packets
+        self._read_fd = end.read_fd
+        self._write_fd = end.write_fd
+        self._reading = Gate(runtime)
+        self._writing = Gate(runtime)
+        if end.read_fd >= 0:
+            self._reading.open(end.read_fd)
+        if end.write_fd >= 0:
+            self._writing.open(end.write_fd)
+        # An empty read of these is an empty datagram.
+        self._datagrams = _type(end.read_fd) == _socket.SOCK_DGRAM
+
+    def read(self, view: memoryview) -> int | Want | None:
+        try:
+            count = os.readv(self._read_fd, [view])
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                return Want.READ
+            if error.errno == errno.EIO and os.isatty(self._read_fd):
+                # The other side of a pseudoterminal is closed (pty(7)).
+                return None
+            raise self._broken("read from", error) from error
+        if count or (self._datagrams and not self._shut()):
+            return count
+        return None
+
+    def write(self, head: bytes, data: Buffer) -> Written:
+        try:
+            if head:
+                return os.writev(self._write_fd, [head, data])
+            return os.write(self._write_fd, data)
+        except OSError as error:
+            if error.errno == errno.EAGAIN:
+                return Want.WRITE
+            if error.errno == errno.ENOBUFS:
+                return Obstacle.NO_BUFFERS
+            if self._packets and error.errno in _REFUSED:
+                return Obstacle.REFUSED
+            raise self._broken("write to", error) from error
+
+    def finish(self) -> Want | None:
+        if _type(self._write_fd) is not None:
+            # ENOTCONN: its peer is gone; there is nobody to tell.
+            with contextlib.suppress(OSError), _as_socket(self._write_fd) as sock:
+                sock.shutdown(_socket.SHUT_WR)
+        elif self._write_fd != self._read_fd:
+            self._writing.close()
+            _close(self._runtime, self._write_fd)
+            self._write_fd = -1
+        return None
+
+    async def wait(self, want: Want) -> None:
+        gate = self._reading if want is Want.READ else self._writing
+        try:
+            await gate.wait(want)
+        except OSError as error:
+            raise self._broken("wait for", error) from error
+
+    def interrupt(self) -> None:
+        self._reading.interrupt()
+
+    def failure(self) -> SocketError | None:
+        return None
+
+    def close(self) -> None:
+        self._reading.close()
+        self._writing.close()
+        _close(self._runtime, self._read_fd, self._write_fd)
+
+    def _shut(self) -> bool:
+        """Whether an empty read says that nothing more will be received."""
+        poll = select.poll()
+        poll.register(self._read_fd, select.POLLRDHUP)
+        return bool(poll.poll(0))
+
+    def _broken(self, doing: str, error: OSError) -> Broken:
+        text = error.strerror or str(error)
+        failure = SocketError(
+            f"could not {doing} the sink: {text}", code="os", errno=error.errno
+        )
+        failure.__cause__ = error.with_traceback(None)
+        return Broken("sink", "sink", failure)
+
+
+def _close(runtime: Runtime, *fds: int) -> None:
+    for fd in set(fds) - {-1}:
+        runtime.notify_closing(fd)
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _as_socket(fd: int) -> Iterator[_socket.socket]:
+    """A socket object of an fd that stays open."""
+    sock = _socket.socket(fileno=fd)
+    try:
+        yield sock
+    finally:
+        sock.detach()
+
+
+def _type(fd: int) -> int | None:
+    """The type of a socket; None for whatever is none."""
+    if fd < 0 or not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        return None
+    with _as_socket(fd) as sock:
+        return int(sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_TYPE))
