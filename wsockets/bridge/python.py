@@ -1,15 +1,6 @@
 """The engine in Python: a bridge on the event loop, for where there is no other.
 
-A bridge has up to two lanes, one for each direction, each a task of its own. A
-lane reads from its source, cuts what it got into frames, writes those to its
-target, and only then reads again: so no more is taken than can be delivered, and
-what stands before an error or an end is delivered before that is noticed. With
-the framing "stream" all that one read gives is one frame.
-
-Reads go into a buffer that all lanes of a thread share (`_scratch`). Most of the
-time the target takes everything at once and nothing is copied; a lane that has to
-wait copies first what it still holds, for the next lane will use the buffer. So a
-lane that waits for its source holds nothing but an incomplete packet.
+A bridge has up to two lanes, one for each direction, each a task of its own.
 
 How it ends. The first to end it says how (`_verdict`): an end of a source, a
 failure, the clock. Then the lanes stop reading (`quit`) and may deliver what they
@@ -27,55 +18,26 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Final, final
 
-from ..errors import SocketError
 from ..runtime import Line, Runtime, protect
-from ..runtime.gate import Want
-from .edges import Broken, ConnectionEdge, Edge, FdEdge, Obstacle
-from .framing import LENGTH, Buffer, Cutter, Datagrams
+from .edges import Broken, ConnectionEdge, FdEdge
+from .lanes import Lane
 from .work import (
     BridgeEnd,
     BridgeStats,
     Direction,
     Framing,
     Pump,
-    Reason,
     Remains,
     Work,
 )
 
 __all__ = ["python_pump"]
 
-# Bytes that one read takes; a turn of packets is shorter, as each is a call.
-_STREAM: Final = 1 << 18
-_PACKETS: Final = 1 << 16
-# What a lane may do before others get their turn: bytes, and what a call counts.
-_BUDGET: Final = 1 << 18
-_CALL: Final = 1 << 12
-
-# Seconds after which a device without buffers is tried again.
-_NO_BUFFERS: Final = 0.002
-# Seconds between two looks at whether a source broke whose target takes nothing.
-_LOOK: Final = 1.0
 # Seconds without progress that the last bytes of a broken bridge are given.
 _GRACE: Final = 5.0
-# Bytes that are read at most from an end that can no longer be written to: more
-# than the kernel keeps for it.
-_DRAIN: Final = 1 << 23
-
-
-class _Scratch(threading.local):
-    """One buffer a thread: what was read is used up, or copied, before a wait."""
-
-    def __init__(self) -> None:
-        self.view = memoryview(bytearray(_STREAM))
-
-
-_scratch: Final = _Scratch()
 
 
 def python_pump(runtime: Runtime, work: Work, notify: Callable[[], None]) -> Pump:
@@ -84,258 +46,10 @@ def python_pump(runtime: Runtime, work: Work, notify: Callable[[], None]) -> Pum
 
 
 @final
-class _Lane:
-    """One direction."""
-
-    def __init__(
-        self,
-        pump: _PythonPump,
-        direction: Direction,
-        source: Edge,
-        target: Edge,
-        work: Work,
-    ) -> None:
-        self._pump = pump
-        self._runtime = pump.runtime
-        self.direction: Direction = direction
-        self.source = source
-        self.target = target
-        # What is to be written, in order; the first has begun if `_begun`.
-        self._frames: deque[Buffer] = deque()
-        self._begun = False
-        # Whether frames may be views of the shared buffer.
-        self._borrowed = False
-        # What is to be written before the rest of the first frame.
-        self._head = b""
-        # How many bytes at the beginning of a frame are not written.
-        self._skip = 0
-        # What is written before each frame.
-        self._prefix = b""
-        # How many bytes of a frame are not payload.
-        self._extra = 0
-        self._cutter: Cutter | None = None
-        self._datagrams: Datagrams | None = None
-        self._packets = work.framing is not Framing.STREAM
-        self._size = _STREAM
-        if self._packets:
-            self._arrange(work)
-        # Sleeps here where no fd tells when to go on.
-        self._line: Line = {}
-        # Spent of the budget of this turn.
-        self._spent = 0
-        # Read no more; read only what is there.
-        self.quit = False
-        self.drain = False
-        self._drained = 0
-        self.bytes = 0
-        self.packets = 0
-        self.drops = 0
-        first = work.to_sink if direction == "decrypt" else work.to_connection
-        if self._cutter is not None:
-            self._frames.extend(self._cutter.feed(first))
-        elif first:
-            self._frames.append(first)
-
-    def _arrange(self, work: Work) -> None:
-        """What the packet framing means between these two ends.
-
-        The prefix is on the side of the sink. Where the sink is a connection, its
-        bytes are a stream of frames, too.
-        """
-        self._size = _PACKETS
-        framed = isinstance(self.target, ConnectionEdge)
-        length = LENGTH if work.framing is Framing.LENGTH16 else 0
-        if self.direction == "decrypt":
-            self._cutter = Cutter(work.framing, work.mtu)
-            self._prefix = work.prefix
-            self._skip = 0 if framed else length
-        elif isinstance(self.source, FdEdge):
-            self._datagrams = Datagrams(work.framing, work.mtu, len(work.prefix))
-            self._size = self._datagrams.limit
-        else:
-            self._cutter = Cutter(work.framing, work.mtu, header=len(work.prefix))
-            self._skip = len(work.prefix)
-        self._extra = length if framed else 0
-
-    # -- the task
-
-    async def run(self) -> None:
-        """Until this direction has nothing more to do."""
-        pump = self._pump
-        try:
-            ended = await self._move()
-        except Broken as broken:
-            pump.fail(self, broken)
-        except pump.runtime.Cancelled:
-            pump.close("closed")
-            raise
-        except BaseException as error:
-            pump.close("closed", error)
-            raise
-        else:
-            pump.done(self, ended=ended)
-
-    async def _move(self) -> bool:
-        """Whether the source came to its end, and everything was delivered."""
-        while not self._pump.over:
-            if self._frames:
-                await self._deliver()
-                continue
-            if self._cutter is not None and self._cutter.error is not None:
-                raise Broken(self.source.side, "framing", self._cutter.error)
-            if self.quit:
-                break
-            if self._spent > _BUDGET:
-                await self._pause()
-                continue
-            got = self._take()
-            if got is None:
-                return await self._end()
-            if isinstance(got, Want):
-                if self.drain:
-                    self.quit = True
-                    continue
-                self._spent = 0
-                await self.source.wait(got)
-        return False
-
-    def _take(self) -> int | Want | None:
-        """Read once, and load what came."""
-        view = _scratch.view
-        if self._size > len(view):
-            view = memoryview(bytearray(self._size))
-        got = self.source.read(view[: self._size])
-        if isinstance(got, int):
-            self._spent += got + _CALL
-            self._pump.moved()
-            self._load(view[:got])
-            self._borrowed = True
-            if self.drain:
-                self._drained += got
-                self.quit = self._drained > _DRAIN
-        return got
-
-    def _load(self, data: memoryview) -> None:
-        """Make frames of what was read."""
-        if self._datagrams is not None:
-            try:
-                frame = self._datagrams.frame(data)
-            except SocketError as error:
-                raise Broken(self.source.side, "framing", error) from error
-            if frame is None:
-                self.drops += 1
-            else:
-                self._frames.append(frame)
-        elif self._cutter is not None:
-            self._frames.extend(self._cutter.feed(data))
-        elif data:
-            self._frames.append(data)
-
-    async def _end(self) -> bool:
-        """The source has ended: pass that on."""
-        if self._cutter is not None:
-            self._cutter.end()
-            if self._cutter.error is not None:
-                raise Broken(self.source.side, "framing", self._cutter.error)
-        if self._packets and self.direction == "decrypt":
-            # A device outlives the connection.
-            return True
-        while not self._pump.over and (want := self.target.finish()) is not None:
-            await self._wait_for_target(want)
-        return True
-
-    # -- delivering
-
-    async def _deliver(self) -> None:
-        """Write once, or wait until it is worth trying."""
-        frame = self._frames[0]
-        head = self._head if self._begun else self._prefix
-        body = frame[self._skip :] if self._skip and not self._begun else frame
-        done = self.target.write(head, body)
-        if isinstance(done, int):
-            self._wrote(done, head, body)
-        elif done is Obstacle.REFUSED:
-            self._frames.popleft()
-            self._begun = False
-            self.drops += 1
-            self._spent += _CALL
-        elif done is Obstacle.NO_BUFFERS:
-            self._keep()
-            with self._runtime.scope(_NO_BUFFERS):
-                await self._runtime.park(self._line)
-        else:
-            await self._wait_for_target(done)
-
-    def _wrote(self, done: int, head: bytes, body: Buffer) -> None:
-        payload = max(0, done - len(head))
-        self.bytes += payload
-        if done < len(head) + len(body):
-            self._begun = True
-            self._head = head[done:]
-            self._frames[0] = memoryview(body)[payload:]
-        else:
-            self._frames.popleft()
-            self._begun = False
-            if self._packets:
-                self.packets += 1
-                self.bytes -= self._extra
-                self._spent += _CALL
-        self._pump.moved()
-
-    async def _wait_for_target(self, want: Want) -> None:
-        self._keep()
-        self._spent = 0
-        with self._runtime.scope(_LOOK):
-            await self.target.wait(want)
-            return
-        # Nobody reads from the source meanwhile, so nobody would notice.
-        if not self._pump.over and (failure := self.source.failure()) is not None:
-            self.drain = True
-            self._pump.decide(
-                BridgeEnd(self.source.side, self.direction, "reset", failure)
-            )
-
-    async def _pause(self) -> None:
-        """Let other tasks have their turn."""
-        self._spent = 0
-        await self._runtime.checkpoint()
-
-    def _keep(self) -> None:
-        """Own what is to be written: the shared buffer is used by others now."""
-        if self._borrowed:
-            self._frames = deque(bytes(frame) for frame in self._frames)
-            self._borrowed = False
-
-    # -- the end
-
-    def wake(self) -> None:
-        """See what is to be done now."""
-        self.source.interrupt()
-        self._runtime.wake(self._line)
-
-    def left(self) -> bytes:
-        """What was taken from the source and not delivered.
-
-        As the target wants it, where that is a connection; else as the source
-        gave it, but for a frame that has begun.
-        """
-        parts: list[Buffer] = []
-        for index, frame in enumerate(self._frames):
-            begun = self._begun and index == 0
-            if not isinstance(self.target, ConnectionEdge):
-                parts.append(frame)
-            elif begun:
-                parts += (self._head, frame)
-            else:
-                parts += (self._prefix, frame[self._skip :])
-        if self._cutter is not None:
-            parts.append(self._cutter.rest)
-        return b"".join(parts)
-
-
-@final
 class _PythonPump:
     """The lanes of one bridge, and how it ends."""
+
+    _eventfd = -1
 
     def __init__(
         self, runtime: Runtime, work: Work, notify: Callable[[], None]
@@ -350,13 +64,13 @@ class _PythonPump:
             self._sink = ConnectionEdge(runtime, "sink", work.sink)
         else:
             self._sink = FdEdge(runtime, work.sink, packets=self._packets)
-        self._lanes: dict[Direction, _Lane] = {}
+        self._lanes: dict[Direction, Lane] = {}
         if work.decrypt:
-            self._lanes["decrypt"] = _Lane(
+            self._lanes["decrypt"] = Lane(
                 self, "decrypt", self._connection, self._sink, work
             )
         if work.encrypt:
-            self._lanes["encrypt"] = _Lane(
+            self._lanes["encrypt"] = Lane(
                 self, "encrypt", self._sink, self._connection, work
             )
         self._active = set(self._lanes.values())
@@ -366,7 +80,6 @@ class _PythonPump:
         self._verdict: BridgeEnd | None = None
         self._ended: BridgeEnd | None = None
         self._remains: Remains | None = None
-        self._eventfd = -1
         # The clock: when bytes moved last, and when a stop has to be over.
         self._idle = work.idle_timeout
         self._last = runtime.time()
@@ -390,7 +103,7 @@ class _PythonPump:
             if self._idle < math.inf:
                 self._tick()
         except BaseException:
-            self.close("closed")
+            self.crash(None)
             raise
 
     @protect
@@ -404,7 +117,7 @@ class _PythonPump:
 
     @protect
     def abandon(self) -> None:
-        self.close("closed")
+        self.crash(None)
 
     @property
     def ended(self) -> BridgeEnd | None:
@@ -452,7 +165,7 @@ class _PythonPump:
         self._last = self.runtime.time()
 
     @protect
-    def done(self, lane: _Lane, *, ended: bool) -> None:
+    def done(self, lane: Lane, *, ended: bool) -> None:
         """A lane is through; `ended`: with everything that its source had."""
         if self.over:
             return
@@ -469,7 +182,7 @@ class _PythonPump:
             self._close()
 
     @protect
-    def fail(self, lane: _Lane, broken: Broken) -> None:
+    def fail(self, lane: Lane, broken: Broken) -> None:
         """A lane cannot go on."""
         if self.over:
             return
@@ -517,7 +230,7 @@ class _PythonPump:
                 with self.runtime.scope(seconds):
                     await self.runtime.park(self._alarm)
         except BaseException:
-            self.close("closed")
+            self.crash(None)
             raise
 
     def _deadline(self) -> float:
@@ -531,10 +244,10 @@ class _PythonPump:
     # -- the very end
 
     @protect
-    def close(self, reason: Reason, error: BaseException | None = None) -> None:
+    def crash(self, error: BaseException | None) -> None:
         """End it now, however it was to end."""
         if not self.over:
-            self._verdict = BridgeEnd("connection", "decrypt", reason, error)
+            self._verdict = BridgeEnd("connection", "decrypt", "closed", error)
             self._close()
 
     def _close(self) -> None:
