@@ -72,8 +72,8 @@ async def test_bytes_go_both_ways_at_once(
             assert found["down"] == down
             assert found["up"] == up
             stats = running.pump.stats
-            assert stats.decrypted_bytes == stats.encrypted_bytes == SIZE
-            assert stats.decrypted_packets == stats.encrypted_packets == 0
-            assert stats.decrypted_drops == stats.encrypted_drops == 0
-            assert (stats.decrypted_records > 0) == (kind == "tls")
+            assert stats.decrypt.bytes == stats.encrypt.bytes == SIZE
+            assert stats.decrypt.packets == stats.encrypt.packets == 0
+            assert stats.decrypt.drops == stats.encrypt.drops == 0
+            assert (stats.decrypt.records > 0) == (kind == "tls")
             assert running.pump.ended is None

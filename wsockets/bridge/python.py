@@ -28,6 +28,7 @@ from .work import (
     BridgeEnd,
     BridgeStats,
     Direction,
+    Flow,
     Framing,
     Pump,
     Remains,
@@ -131,20 +132,15 @@ class _PythonPump:
     def stats(self) -> BridgeStats:
         encrypt, decrypt = self._lanes.get("encrypt"), self._lanes.get("decrypt")
         return BridgeStats(
-            *(
-                (encrypt.bytes, encrypt.packets, self._connection.sent, encrypt.drops)
-                if encrypt is not None
-                else (0, 0, 0, 0)
+            Flow()
+            if encrypt is None
+            else Flow(
+                encrypt.bytes, encrypt.packets, self._connection.sent, encrypt.drops
             ),
-            *(
-                (
-                    decrypt.bytes,
-                    decrypt.packets,
-                    self._connection.received,
-                    decrypt.drops,
-                )
-                if decrypt is not None
-                else (0, 0, 0, 0)
+            Flow()
+            if decrypt is None
+            else Flow(
+                decrypt.bytes, decrypt.packets, self._connection.received, decrypt.drops
             ),
         )
 
