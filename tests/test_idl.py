@@ -50,13 +50,18 @@ INTERFACE_CLASSES: dict[str, Any] = {
 # and functions and methods that are ours alone.
 ADDITIONS: dict[str, set[str]] = {
     "ReadableStreamReadResult": {"count", "index"},  # it is a tuple
-    "Socket": {"tls_info"},
+    "Socket": {"bridge", "tls_info"},
     "SocketAddress": {"numeric"},
 }
 # Names that the files define, and that are no classes here.
 EXPORTED_TYPES = {"AnySocketAddress", "SecureTransportKind"}
 EXPORTED_ADDITIONS = {
     "AbortError",
+    "Bridge",
+    "BridgeEnd",
+    "BridgeFlow",
+    "BridgeOptions",
+    "BridgeStats",
     "ErrorCode",
     "Policy",
     "Promise",
@@ -68,6 +73,8 @@ EXPORTED_ADDITIONS = {
     "UnixAddress",
     "adopt",
     "connect",
+    "createBridge",
+    "create_bridge",
     "deny_private",
 }
 

@@ -11,7 +11,9 @@ https://sockets-api.proposal.wintertc.org/
 
 from .abort import AbortController, AbortSignal
 from .address import AnySocketAddress, SocketAddress, UnixAddress
+from .bridge import Bridge, BridgeEnd, BridgeFlow, BridgeOptions, BridgeStats
 from .connect import Binding, adopt, connect
+from .create_bridge import create_bridge, createBridge
 from .dial import Policy, Resolver, deny_private
 from .errors import AbortError, ErrorCode, SocketError
 from .events import Event, EventTarget
@@ -36,6 +38,11 @@ __all__ = [
     "AbortSignal",
     "AnySocketAddress",
     "Binding",
+    "Bridge",
+    "BridgeEnd",
+    "BridgeFlow",
+    "BridgeOptions",
+    "BridgeStats",
     "ErrorCode",
     "Event",
     "EventTarget",
@@ -61,5 +68,7 @@ __all__ = [
     "WritableStreamDefaultWriter",
     "adopt",
     "connect",
+    "createBridge",
+    "create_bridge",
     "deny_private",
 ]

@@ -40,13 +40,15 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
 
+from .bridge import Bridge, BridgeOptions
 from .connection import Connection, PlainConnection, TlsConnection
 from .errors import SocketError, as_exception
 from .handshake import Handshake, Security
 from .linger import linger
+from .loan import Loan
 from .mixed_options import UpgradeMembers, read_upgrade
 from .opening import Opening
-from .options import SecureTransportKind, SocketOptions, secured
+from .options import SecureTransportKind, SocketOptions, read_members, secured
 from .promise import Promise
 from .runtime import Line, Runtime, protect
 from .runtime.gate import Gate
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from .bridge import BridgeMembers
     from .tls import TlsInfo
 
 __all__ = ["Socket"]
@@ -118,6 +121,7 @@ class Socket:
         "_closed",
         "_connection",
         "_gate",
+        "_loan",
         "_nursery",
         "_on_end",
         "_opened",
@@ -137,6 +141,7 @@ class Socket:
     _closed: _Closed
     _connection: Connection | None
     _gate: Gate
+    _loan: Loan | None
     _nursery: object
     _on_end: list[Callable[[], None]] | None
     _opened: Promise[SocketInfo]
@@ -173,6 +178,7 @@ class Socket:
         self._read_to_end = False
         self._connection = None
         self._opening = None
+        self._loan = None
         self._gate = gate = Gate(runtime)
         self._readable = DirectReadable(runtime, gate, self)
         self._writable = DirectWritable(runtime, gate, self, options.highWaterMark)
@@ -286,6 +292,45 @@ class Socket:
             self._upgraded_away(SocketError("the upgrade was given up", code="closed"))
         return secure
 
+    @protect
+    def bridge(
+        self, sink: object, options: object = None, /, **members: Unpack[BridgeMembers]
+    ) -> Bridge:
+        """Forward natively between this connection and `sink`; see `Bridge`.
+
+        `sink` is a file descriptor, an object with fileno(), a pair of these
+        (read from, written to) or another Socket. The members, keywords or a
+        mapping, are those of `BridgeOptions`. Nothing moves before the bridge is
+        started; from now until it ends both streams are locked. May be called
+        before `opened`.
+
+        SocketError (code "state") after close() or startTls(), while bridged, for
+        a stream that is locked or has ended; (code "option") for a sink or a
+        member that cannot be.
+        """
+        wanted = read_members(BridgeOptions, options, members, where="bridge()")
+        loan = self._loan_out(read=wanted.decrypt, written=wanted.encrypt)
+        other: Loan | None = None
+        try:
+            if isinstance(sink, Socket):
+                if sink._runtime is not self._runtime:
+                    raise SocketError(
+                        "the sink is a socket of another event loop", code="option"
+                    )
+                other = sink._loan_out(read=wanted.encrypt, written=wanted.decrypt)
+            bridge = Bridge._make(
+                self._runtime, wanted, self, loan, other or sink, foreign=other is None
+            )
+        except BaseException:
+            for each in (loan, other):
+                if each is not None:
+                    each.release()
+            raise
+        for each in (loan, other):
+            if each is not None:
+                each.borrower = bridge
+        return bridge
+
     start_tls = startTls
     secure_transport = secureTransport
 
@@ -367,6 +412,32 @@ class Socket:
 
     # -- handing the connection on
 
+    def _loan_out(self, *, read: bool, written: bool) -> Loan:
+        if self._upgraded:
+            raise SocketError("startTls() has taken the connection", code="state")
+        if self._loan is not None:
+            raise SocketError("the socket is bridged already", code="state")
+        if self._state not in (_State.CONNECTING, _State.OPEN):
+            raise SocketError(
+                "bridge() came after close(), or after the connection had ended",
+                code="state",
+            )
+        self._loan = Loan(self, read=read, written=written)
+        return self._loan
+
+    @property
+    def _is_open(self) -> bool:
+        return self._state is _State.OPEN
+
+    @protect
+    def _returned(self, *, read_ended: bool) -> None:
+        """A bridge has given the connection back, and the streams have it."""
+        if read_ended:
+            self._readable.stream._close()
+            self._read_ended()
+        elif self._state is _State.CLOSING:
+            self._close_writable()
+
     def _why_not_upgrade(self) -> str | None:
         if self._secure_transport != "starttls":
             return self._secure_transport
@@ -374,6 +445,8 @@ class Socket:
             return "upgraded"
         if self._state in (_State.CLOSING, _State.CLOSED):
             return "closed"
+        if self._loan is not None:
+            return "bridged"
         if self._writable.stream._state is not WritableState.WRITABLE:
             return "ended"
         return None
@@ -387,6 +460,11 @@ class Socket:
             assert secure._opening is not None
             secure._opening.extend(self._options.handshakeTimeout)
             await flushed
+            if self._readable.lend():
+                raise SocketError(
+                    "what a bridge had received was not read before startTls()",
+                    code="tls",
+                )
         except BaseException:
             # Nobody will want the connection any more.
             self._upgraded_away(SocketError("the upgrade was given up", code="closed"))
@@ -420,6 +498,7 @@ class Socket:
     def _abort(self, error: BaseException) -> None:
         if self._state is _State.CLOSED:
             return
+        self._take_back(error)
         self._opened._reject(error)
         if self._opening is not None:
             self._opening.give_up()
@@ -436,6 +515,7 @@ class Socket:
         if self._state is _State.CLOSED:
             return
         error.__traceback__ = None
+        self._take_back(error)
         self._gate.close()
         if self._connection is not None:
             self._connection.close()
@@ -448,6 +528,12 @@ class Socket:
     def _start_closing(self) -> None:
         self._state = _State.CLOSING
         self._readable.stream._close()
+        if self._loan is not None and self._loan.recall(self._options.closeTimeout):
+            return  # goes on when the connection is back
+        self._close_writable()
+
+    @protect
+    def _close_writable(self) -> None:
         # The flusher may be waiting without a limit; there is one now.
         self._gate.interrupt()
         stream = self._writable.stream
@@ -455,6 +541,11 @@ class Socket:
             stream._close()
         elif stream._state in (WritableState.CLOSED, WritableState.ERRORED):
             self._finish_closing()
+
+    def _take_back(self, error: BaseException) -> None:
+        """Nobody else shall use the connection from here on."""
+        if self._loan is not None:
+            self._loan.revoke(error)
 
     def _finish_closing(self) -> None:
         connection = self._connection

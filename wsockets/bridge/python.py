@@ -26,9 +26,9 @@ from .edges import Broken, ConnectionEdge, FdEdge
 from .lanes import Lane
 from .work import (
     BridgeEnd,
+    BridgeFlow,
     BridgeStats,
     Direction,
-    Flow,
     Framing,
     Pump,
     Remains,
@@ -132,14 +132,14 @@ class _PythonPump:
     def stats(self) -> BridgeStats:
         encrypt, decrypt = self._lanes.get("encrypt"), self._lanes.get("decrypt")
         return BridgeStats(
-            Flow()
+            BridgeFlow()
             if encrypt is None
-            else Flow(
+            else BridgeFlow(
                 encrypt.bytes, encrypt.packets, self._connection.sent, encrypt.drops
             ),
-            Flow()
+            BridgeFlow()
             if decrypt is None
-            else Flow(
+            else BridgeFlow(
                 decrypt.bytes, decrypt.packets, self._connection.received, decrypt.drops
             ),
         )

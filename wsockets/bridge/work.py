@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BridgeEnd",
+    "BridgeFlow",
     "BridgeStats",
     "Direction",
     "End",
-    "Flow",
     "Framing",
     "Pump",
     "Reason",
@@ -77,7 +77,7 @@ class BridgeEnd:
     error: BaseException | None = attrs.field(default=None, eq=False)
 
 
-class Flow(NamedTuple):
+class BridgeFlow(NamedTuple):
     """What has gone in one direction.
 
     Bytes are payload bytes: without the prefix, the length of "length16", and
@@ -98,8 +98,8 @@ class BridgeStats(NamedTuple):
     `encrypt` from the sink to the connection, `decrypt` the other way.
     """
 
-    encrypt: Flow = Flow()
-    decrypt: Flow = Flow()
+    encrypt: BridgeFlow = BridgeFlow()
+    decrypt: BridgeFlow = BridgeFlow()
 
 
 @attrs.frozen

@@ -1,0 +1,520 @@
+"""Bridge: what the user holds of a connection that is forwarded.
+
+    NEW --start()--> ARMED --opened, flushed--> RUNNING --end--> ENDED
+     |                 |                           |
+     +--- stop() ------+----------- ends ----------+
+
+The streams of the socket are locked from NEW to ENDED. In ARMED a task waits
+until the socket is open and what was written is sent. In RUNNING the connection
+is lent to a pump of one of the engines, and neither a task nor a byte of the
+payload is in Python (with the native engine). A pump that has news calls
+`_on_news`, which gives the connection back.
+
+How it comes back depends on how the bridge ended:
+
+    stopped                  both directions go on where the pump left off
+    eof                      the directions that ended are ended, as if the end had
+                             been read or written by hand; the rest goes on (of
+                             packets there is no rest: the socket is closed)
+    truncated, reset, tls    the connection has failed, and so has its socket
+    sink, framing            what was under way is lost: the socket is reset, lest
+                             its peer take what it got for all
+    idle                     the socket is closed in good order
+    closed                   by the socket, which was closed, aborted or failed
+
+A sink that is a socket of ours is lent and given back the same way; for it the
+sides are exchanged. If one of two sockets is closed, so is the other; if one is
+aborted, the other is too.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, final
+
+import attrs
+
+from ..errors import SocketError, os_error
+from ..promise import Promise
+from ..runtime import Runtime, Scope, protect
+from .engines import EngineName, make_pump
+from .sink import Sink, open_sink
+from .work import (
+    BridgeEnd,
+    BridgeStats,
+    Direction,
+    End,
+    Framing,
+    Pump,
+    Reason,
+    Side,
+    Work,
+)
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from ..connection import PlainConnection, TlsConnection
+    from ..socket import Socket
+    from .options import BridgeOptions
+
+__all__ = ["Borrower", "Bridge", "Lender"]
+
+_log = logging.getLogger("wsockets")
+
+# How long stop() goes on delivering, in seconds, where nothing else is said.
+_DRAIN = 1.0
+# The failures of a connection, as opposed to those of a foreign sink.
+_BROKEN: frozenset[Reason] = frozenset({"truncated", "reset", "tls"})
+_LOST: frozenset[Reason] = frozenset({"sink", "framing"})
+
+
+class Borrower(Protocol):
+    """Who has a socket's connection, and what the socket tells it."""
+
+    def _recall(self, lender: Lender, seconds: float) -> None:
+        """The socket is being closed: deliver what is under way, in `seconds`."""
+
+    def _revoke(self, lender: Lender, error: BaseException) -> None:
+        """The socket has ended: let go of the connection before returning."""
+
+
+class Lender(Protocol):
+    """A socket's connection, to be borrowed once. Its streams are locked."""
+
+    @property
+    def opened(self) -> Promise[Any]:
+        """When the socket is open."""
+
+    async def ready(self) -> None:
+        """Until the socket is open and what was written is sent."""
+
+    def lend(self) -> tuple[PlainConnection | TlsConnection, bytes]:
+        """The connection, and what was received from it and not delivered."""
+
+    def give_back(
+        self,
+        unread: bytes,
+        owed: bytes,
+        owed_clear: bytes,
+        *,
+        read_ended: bool,
+        write_ended: bool,
+    ) -> None:
+        """Both directions go on, but for those that have ended; see `Remains`."""
+
+    def fail(self, error: BaseException | None) -> None:
+        """The connection has failed."""
+
+    def abort(self, error: BaseException | None) -> None:
+        """What was under way is lost: reset the connection."""
+
+    def close(self) -> None:
+        """Close the socket in good order."""
+
+    def release(self) -> None:
+        """Unlock the streams. Last, in every case."""
+
+
+class _State(enum.Enum):
+    NEW = "new"
+    ARMED = "armed"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+@final
+class Bridge:
+    """Forwarding between a connection and a sink, made by `Socket.bridge()`."""
+
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_connection",
+        "_end",
+        "_engine",
+        "_event",
+        "_fds",
+        "_halves",
+        "_options",
+        "_other",
+        "_pump",
+        "_recalled",
+        "_revoked",
+        "_runtime",
+        "_scope",
+        "_sink",
+        "_socket",
+        "_state",
+    )
+
+    _closed: Promise[BridgeEnd]
+    _connection: Lender
+    _end: BridgeEnd | None
+    # An eventfd, where fileno() was called before there was a pump.
+    _event: int
+    # Descriptors that are to be closed, unless a pump gets them.
+    _fds: list[int]
+    _engine: EngineName | None
+    _halves: frozenset[Direction]
+    _options: BridgeOptions
+    _other: Lender | None
+    _pump: Pump | None
+    # The socket that wants its connection back, or has ended.
+    _recalled: Lender | None
+    _revoked: Lender | None
+    _runtime: Runtime
+    _scope: Scope
+    _sink: Sink | None
+    _socket: Socket
+    _state: _State
+
+    def __init__(self) -> None:
+        raise TypeError("a Bridge is made by Socket.bridge() or createBridge()")
+
+    @classmethod
+    def _make(
+        cls,
+        runtime: Runtime,
+        options: BridgeOptions,
+        socket: Socket,
+        connection: Lender,
+        sink: object | Lender,
+        *,
+        foreign: bool,
+    ) -> Bridge:
+        """A bridge that is not started. Opens a `foreign` sink; SocketError."""
+        self = cls.__new__(cls)
+        self._runtime = runtime
+        self._options = options
+        self._socket = socket
+        self._connection = connection
+        self._sink = None
+        self._other = None
+        self._fds = []
+        if foreign:
+            self._sink = open_sink(
+                sink,
+                reading=options.encrypt,
+                writing=options.decrypt,
+            )
+            end = self._sink.end
+            self._fds += {end.read_fd, end.write_fd} - {-1}
+        else:
+            self._other = sink  # type: ignore[assignment]
+        self._state = _State.NEW
+        self._scope = runtime.scope()
+        self._pump = None
+        self._engine = None
+        self._recalled = None
+        self._revoked = None
+        self._halves = frozenset()
+        self._end = None
+        self._event = -1
+        self._closed = Promise(runtime)
+        return self
+
+    # -- what the user calls
+
+    @property
+    def socket(self) -> Socket:
+        """The socket that is bridged."""
+        return self._socket
+
+    def handshake(self) -> Promise[Any]:
+        """`opened` of the socket: connected and, with TLS, shaken hands."""
+        return self._connection.opened
+
+    @protect
+    def start(self) -> None:
+        """Begin to forward, or as soon as the socket is open.
+
+        What was written to the socket before is sent first, and what it received
+        goes to the sink first. SocketError (code "state") for a second call.
+        """
+        if self._state is not _State.NEW:
+            raise SocketError("this bridge was started before", code="state")
+        self._state = _State.ARMED
+        self._runtime.spawn(self._begin, name="wsockets bridge")
+
+    @protect
+    def stop(self, drain: float = _DRAIN) -> Promise[BridgeEnd]:
+        """Hand the connection back; returns `closed`.
+
+        Nothing more is taken from either side. What was taken is delivered for
+        at most `drain` seconds; what the sink does not take in time is the first
+        that the socket's readable gives, and what the connection does not take
+        is sent before anything that is written. After the end it does nothing.
+        """
+        if isinstance(drain, bool) or not isinstance(drain, (int, float)):
+            raise SocketError(f"drain is in seconds, not {drain!r}", code="option")
+        if not drain >= 0:
+            raise SocketError(f"drain is 0 s or more, not {drain!r}", code="option")
+        if self._state is _State.RUNNING:
+            assert self._pump is not None
+            self._pump.stop(drain)
+        elif self._state is not _State.ENDED:
+            self._scope.cancel()
+            self._finish(BridgeEnd("connection", "decrypt", "stopped"))
+        return self._closed
+
+    @property
+    def closed(self) -> Promise[BridgeEnd]:
+        """Resolves to the `BridgeEnd` when the bridge has ended; never rejects."""
+        return self._closed
+
+    def result(self) -> BridgeEnd:
+        """The `BridgeEnd`, once there is one; from any thread.
+
+        SocketError (code "state") before.
+        """
+        end = self._end
+        if end is None and self._pump is not None:
+            end = self._pump.ended
+        if end is None:
+            raise SocketError("the bridge has not ended yet", code="state")
+        return end
+
+    @property
+    def stats(self) -> BridgeStats:
+        """What has been moved so far; from any thread."""
+        return BridgeStats() if self._pump is None else self._pump.stats
+
+    @property
+    def engine(self) -> EngineName | None:
+        """ "native" or "python"; None before it runs."""
+        return self._engine
+
+    def fileno(self) -> int:
+        """An fd that is readable when the bridge has ended, for any event loop.
+
+        Valid for as long as this object is. Not to be read from.
+        """
+        if self._event < 0:
+            if self._pump is not None:
+                return self._pump.fileno()
+            self._event = os.eventfd(1 if self._end else 0, os.EFD_CLOEXEC)
+        return self._event
+
+    async def __aenter__(self) -> Self:
+        """Start, and wait until the socket is open."""
+        self.start()
+        try:
+            await self.handshake()
+        except BaseException:
+            self.stop(0)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop; the socket can be read from and written to again."""
+        if error is None:
+            await self.stop()
+            return
+        with self._runtime.scope(shield=True):
+            await self.stop(0)
+
+    def __repr__(self) -> str:
+        state = self._end.reason if self._end else self._state.value
+        return f"<Bridge {state} {self._options.direction}>"
+
+    def __del__(self) -> None:
+        if hasattr(self, "_closed"):  # it was made
+            self._let_go_of_sink()
+            if self._event >= 0:
+                os.close(self._event)
+
+    # -- beginning
+
+    async def _begin(self) -> None:
+        try:
+            with self._scope:
+                await self._connection.ready()
+                if self._other is not None:
+                    await self._other.ready()
+                self._set_off()
+        except self._runtime.Cancelled:
+            # The event loop ends.
+            self._refuse(SocketError("the event loop ended", code="closed"))
+            raise
+        except OSError as error:
+            self._refuse(os_error("make the bridge", error))
+        except Exception as error:
+            self._refuse(error)
+
+    @protect
+    def _set_off(self) -> None:
+        if self._state is not _State.ARMED:
+            return
+        connection, unread = self._connection.lend()
+        other, sink_unread = None, b""
+        try:
+            if self._other is not None:
+                other, sink_unread = self._other.lend()
+            work = self._work(connection, unread, other, sink_unread)
+            self._pump, self._engine = make_pump(self._runtime, work, self._on_news)
+            self._fds.clear()
+        except BaseException:
+            self._connection.give_back(
+                unread, b"", b"", read_ended=False, write_ended=False
+            )
+            if other is not None and self._other is not None:
+                self._other.give_back(
+                    sink_unread, b"", b"", read_ended=False, write_ended=False
+                )
+            raise
+        self._state = _State.RUNNING
+        self._pump.start()
+
+    def _work(
+        self,
+        connection: PlainConnection | TlsConnection,
+        unread: bytes,
+        other: PlainConnection | TlsConnection | None,
+        sink_unread: bytes,
+    ) -> Work:
+        options = self._options
+        if self._sink is not None:
+            far = self._sink.end
+        else:
+            assert other is not None
+            far = self._end_of(other)
+        return Work(
+            self._end_of(connection),
+            far,
+            encrypt=options.encrypt,
+            decrypt=options.decrypt,
+            framing=Framing(options.framing),
+            prefix=options.prefix,
+            mtu=options.mtu or 65535,
+            idle_timeout=options.idleTimeout,
+            to_sink=unread,
+            to_connection=sink_unread,
+        )
+
+    def _end_of(self, connection: PlainConnection | TlsConnection) -> End:
+        fd = os.dup(connection.socket.fileno())
+        self._fds.append(fd)
+        return End(fd, fd, connection)
+
+    @protect
+    def _refuse(self, error: BaseException) -> None:
+        self._finish(BridgeEnd("connection", "decrypt", "closed", error))
+
+    # -- what the sockets say
+
+    @protect
+    def _recall(self, lender: Lender, seconds: float) -> None:
+        """See `Borrower`."""
+        self._recalled = lender
+        self.stop(seconds)
+
+    @protect
+    def _revoke(self, lender: Lender, error: BaseException) -> None:
+        """See `Borrower`."""
+        self._revoked = lender
+        if self._state is _State.RUNNING:
+            assert self._pump is not None
+            self._pump.abandon()
+            self._on_news()
+        else:
+            self._scope.cancel()
+            self._refuse(error)
+
+    # -- the end
+
+    @protect
+    def _on_news(self) -> None:
+        """The pump has something to say."""
+        pump = self._pump
+        if pump is None or self._state is not _State.RUNNING:
+            return
+        if "decrypt" in pump.finished and "decrypt" not in self._halves:
+            self._halves = pump.finished
+            if self._sink is not None:
+                self._sink.end_writing(close=self._options.closeSink)
+        if (end := pump.ended) is not None:
+            self._give_back(pump, end)
+            self._finish(end)
+
+    def _give_back(self, pump: Pump, end: BridgeEnd) -> None:
+        reason = end.reason
+        left = pump.remains()
+        ended = pump.finished if reason == "eof" else frozenset[Direction]()
+        for lender, side, parts, read, written in (
+            (
+                self._connection,
+                "connection",
+                (left.unread, left.owed, left.owed_clear),
+                "decrypt",
+                "encrypt",
+            ),
+            (
+                self._other,
+                "sink",
+                (left.sink_unread, left.sink_owed, left.sink_owed_clear),
+                "encrypt",
+                "decrypt",
+            ),
+        ):
+            if lender is None or lender is self._revoked:
+                continue
+            if reason in _BROKEN and end.side == side:
+                lender.fail(end.error)
+            elif reason in _BROKEN or reason in _LOST or self._revoked is not None:
+                lender.abort(end.error)
+            elif reason != "closed":
+                lender.give_back(
+                    *parts, read_ended=read in ended, write_ended=written in ended
+                )
+                packets = self._options.framing != "stream"
+                over = reason == "idle" or (reason == "eof" and packets)
+                if over or self._recalled is not None:
+                    lender.close()
+
+    def _let_go_of_sink(self) -> None:
+        while self._fds:
+            os.close(self._fds.pop())
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.restore()
+            if self._options.closeSink:
+                sink.close_sink()
+
+    @protect
+    def _finish(self, end: BridgeEnd) -> None:
+        if self._state is _State.ENDED:
+            return
+        self._state = _State.ENDED
+        cause = self._revoked or self._recalled
+        if cause is not None and end.reason in ("stopped", "closed"):
+            side: Side = "connection" if cause is self._connection else "sink"
+            end = attrs.evolve(end, side=side, reason="closed")
+        self._end = end
+        self._connection.release()
+        if self._other is not None:
+            self._other.release()
+        self._let_go_of_sink()
+        if self._event >= 0:
+            os.eventfd_write(self._event, 1)
+        if self._options.onError is not None and end.error is not None:
+            _call(self._options.onError, end.error)
+        if self._options.onClose is not None:
+            _call(self._options.onClose)
+        self._closed._fulfil(end)
+
+
+def _call(function: Callable[..., object], *args: object) -> None:
+    try:
+        function(*args)
+    except Exception:
+        _log.exception("a callback of a bridge failed")
