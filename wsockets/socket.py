@@ -279,12 +279,13 @@ class Socket:
             self._nursery,
         )
         self._upgraded = True
+        unread = self._readable.lend()
         self._readable.stream._close()
         flushed = self._writable.hand_over()
         self._closed._fulfil(None)
         opening = Opening(
             self._runtime,
-            lambda: self._hand_over(flushed, secure),
+            lambda: self._hand_over(flushed, secure, unread),
             secure._options,
             handshake,
         )
@@ -452,7 +453,7 @@ class Socket:
         return None
 
     async def _hand_over(
-        self, flushed: Promise[None], secure: Socket
+        self, flushed: Promise[None], secure: Socket, unread: bytes
     ) -> _socket.socket:
         """The connected socket, once it is there and what was written is sent."""
         try:
@@ -460,7 +461,7 @@ class Socket:
             assert secure._opening is not None
             secure._opening.extend(self._options.handshakeTimeout)
             await flushed
-            if self._readable.lend():
+            if unread:
                 raise SocketError(
                     "what a bridge had received was not read before startTls()",
                     code="tls",

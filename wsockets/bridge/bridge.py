@@ -41,7 +41,7 @@ import attrs
 from ..errors import SocketError, os_error
 from ..promise import Promise
 from ..runtime import Runtime, Scope, protect
-from .engines import EngineName, make_pump
+from .engines import EngineName, engine_name, make_pump
 from .sink import Sink, open_sink
 from .work import (
     BridgeEnd,
@@ -285,9 +285,9 @@ class Bridge:
         return BridgeStats() if self._pump is None else self._pump.stats
 
     @property
-    def engine(self) -> EngineName | None:
-        """ "native" or "python"; None before it runs."""
-        return self._engine
+    def engine(self) -> EngineName:
+        """The engine that moves the bytes: "native" or "python"."""
+        return self._engine or engine_name()
 
     def fileno(self) -> int:
         """An fd that is readable when the bridge has ended, for any event loop.
@@ -305,6 +305,9 @@ class Bridge:
         self.start()
         try:
             await self.handshake()
+        except Exception:
+            await self._closed
+            raise
         except BaseException:
             self.stop(0)
             raise

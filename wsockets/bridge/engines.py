@@ -9,9 +9,14 @@ from ..runtime import Runtime
 from .python import python_pump
 from .work import Pump, Work
 
-__all__ = ["EngineName", "make_pump"]
+__all__ = ["EngineName", "engine_name", "make_pump"]
 
 EngineName: TypeAlias = Literal["native", "python"]
+
+
+def engine_name() -> EngineName:
+    """The engine that serves."""
+    return "python"
 
 
 def make_pump(
