@@ -22,27 +22,26 @@ from wsockets import (
 Pair = tuple[socket.socket, trio.SocketStream]
 
 
-def make_pair() -> Pair:
-    near, far = socket.socketpair()
-    return near, trio.SocketStream(trio.socket.from_stdlib_socket(far))
+def streams(
+    ends: tuple[socket.socket, socket.socket],
+) -> Pair:
+    return ends[0], trio.SocketStream(trio.socket.from_stdlib_socket(ends[1]))
 
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     """A connection, and the stream at its other side."""
-    near, far = make_pair()
-    yield near, far
-    near.close()
-    far.socket.close()
+    near, far = socket.socketpair()
+    with near, far:
+        yield streams((near, far))
 
 
 @pytest.fixture
 def sink() -> Iterator[Pair]:
     """A sink, and the stream at its other side."""
-    near, far = make_pair()
-    yield near, far
-    near.close()
-    far.socket.close()
+    near, far = socket.socketpair()
+    with near, far:
+        yield streams((near, far))
 
 
 async def secured(stream: trio.SocketStream, **options: Any) -> Peer:
@@ -54,7 +53,7 @@ async def secured(stream: trio.SocketStream, **options: Any) -> Peer:
     return Peer(tls)
 
 
-CREDENTIALS = {"ca": certificates.authority().pem}
+CREDENTIALS: dict[str, Any] = {"ca": certificates.authority().pem}
 
 
 @pytest.mark.parametrize("as_fd", [False, True], ids=["socket", "fd"])
@@ -101,13 +100,12 @@ async def test_with_credentials_it_is_secured_first(
     await bridge.socket.close(ValueError("enough"))
 
 
-async def test_it_can_be_the_server(pair: Pair, sink: Pair) -> None:
+async def test_it_can_be_the_server(sink: Pair) -> None:
     issued = certificates.server()
-    client = adopt(
-        pair[1].socket.detach(), CREDENTIALS, secureTransport="on", hostname="localhost"
-    )
+    near, far = socket.socketpair()
+    client = adopt(far, CREDENTIALS, secureTransport="on", hostname="localhost")
     bridge = createBridge(
-        socket=pair[0],
+        socket=near,
         sink=sink[0],
         role="server",
         credentials={"cert": issued.chain, "key": issued.key},
@@ -151,7 +149,7 @@ async def test_a_Socket_is_bridged_as_it_is(sink: Pair) -> None:
 
 
 async def test_a_Socket_with_starttls_is_upgraded(sink: Pair) -> None:
-    near, far = make_pair()
+    near, far = streams(socket.socketpair())
     socket_ = adopt(near, secureTransport="starttls")
     bridge = createBridge(
         socket=socket_,
@@ -195,7 +193,8 @@ async def test_what_makes_no_sense_is_refused_at_the_call(
     assert pair[0].fileno() >= 0  # still the caller's
     async with connected("on") as (near, _):
         refused("option", "too late", socket=near, sink=sink[0], credentials={})
-        refused("option", "adopted", socket=near, sink=sink[0], role="server")
+        refused("option", "adopted", socket=near, sink=sink[0], role="server",
+                credentials={})  # fmt: skip
         refused("option", "adopted", socket=near, sink=sink[0], nursery=1)
     async with connected() as (near, _):
         refused("state", "starttls", socket=near, sink=sink[0], credentials={})
