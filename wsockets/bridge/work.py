@@ -128,6 +128,8 @@ class Work:
     - `mtu`: the longest packet in bytes, without the prefix; a longer one ends
       the bridge with "framing".
     - `idle_timeout`: seconds without a byte in either direction; inf for none.
+    - `half_close`: whether the end of one side is passed on to the other; without
+      it the bridge only says that it came.
     - `to_sink`: cleartext that was received before the bridge began: goes to the
       sink first, as if the connection had just delivered it (it is cut into
       packets too). `to_connection` the same, from a sink that is a socket.
@@ -141,6 +143,7 @@ class Work:
     prefix: bytes = b""
     mtu: int = 65535
     idle_timeout: float = float("inf")
+    half_close: bool = True
     to_sink: bytes = b""
     to_connection: bytes = b""
 
