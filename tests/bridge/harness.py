@@ -17,6 +17,7 @@ import ssl
 import struct
 import tty
 from collections.abc import AsyncIterator, Callable, Iterator
+from io import FileIO
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
@@ -27,7 +28,7 @@ from tests.loopback import NO_LINGER, server_context
 from wsockets import TlsOptions
 from wsockets.bridge.python import python_pump
 from wsockets.bridge.sink import Sink, open_sink
-from wsockets.bridge.work import BridgeEnd, End, Pump, Work
+from wsockets.bridge.work import BridgeEnd, Direction, End, Pump, Work
 from wsockets.connection import PlainConnection, TlsConnection
 from wsockets.runtime import Runtime, current
 from wsockets.runtime.gate import Want
@@ -42,6 +43,7 @@ __all__ = [
     "Kind",
     "Running",
     "bridged",
+    "either",
     "joined",
     "lend",
     "nonblocking",
@@ -174,11 +176,15 @@ class Far:
 
     async def end(self) -> None:
         """close_notify where there is TLS, and the end of what is written."""
+        await self.end_of_tls()
+        self.cut()
+
+    async def end_of_tls(self) -> None:
+        """close_notify, where there is TLS."""
         if self.tls is not None:
             with contextlib.suppress(ssl.SSLWantReadError):
                 self.tls.unwrap()
             await self.put(self.outgoing.read())
-        self.cut()
 
     def cut(self) -> None:
         """The end of what is written."""
@@ -304,39 +310,44 @@ async def joined(
 # -- sinks
 
 
-def _packets(kind: int) -> tuple[socket.socket, Far]:
-    near, other = socket.socketpair(socket.AF_UNIX, kind)
-    return near, Far.of(other)
+_TYPES: Final = {
+    "unix": socket.SOCK_STREAM,
+    "seqpacket": socket.SOCK_SEQPACKET,
+    "dgram": socket.SOCK_DGRAM,
+}
 
 
 @contextlib.contextmanager
-def sink_of(kind: str) -> Iterator[tuple[Any, Far]]:
-    """What the user gives as a sink (see `SINKS`), and its other side."""
+def sink_of(kind: str, *, buffer: int | None = None) -> Iterator[tuple[Any, Far]]:
+    """What the user gives as a sink (see `SINKS`), and its other side.
+
+    Of a unix socket the kernel holds about `buffer` bytes each way.
+    """
+    given: Any
     with contextlib.ExitStack() as stack:
-        if kind in ("unix", "seqpacket", "dgram"):
-            types = {
-                "unix": socket.SOCK_STREAM,
-                "seqpacket": socket.SOCK_SEQPACKET,
-                "dgram": socket.SOCK_DGRAM,
-            }
-            near, far = _packets(types[kind])
-            stack.callback(near.close)
-            given: Any = near
+        if kind in _TYPES:
+            given, other = socket.socketpair(socket.AF_UNIX, _TYPES[kind])
+            stack.callback(given.close)
+            if buffer is not None:
+                given.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+            far = Far.of(other)
         elif kind == "tcp":
             given, far = stack.enter_context(streams("tcp"))
         elif kind == "pipes":
             (in_r, in_w), (out_r, out_w) = os.pipe(), os.pipe()
-            given, far = (in_r, out_w), Far(out_r, in_w)
-            for fd in given:
-                stack.callback(_close, fd)
+            given = FileIO(in_r, "r"), FileIO(out_w, "w")
+            far = Far(out_r, in_w)
+            for file in given:
+                stack.callback(file.close)
             nonblocking(out_r)
             nonblocking(in_w)
         else:
             assert kind == "pty"
             master, slave = os.openpty()
             tty.setraw(slave)
-            given, far = master, Far(slave, slave)
-            stack.callback(_close, master)
+            given, far = FileIO(master, "r+"), Far(slave, slave)
+            stack.callback(given.close)
             nonblocking(slave)
         stack.callback(far.close)
         yield given, far
@@ -345,14 +356,20 @@ def sink_of(kind: str) -> Iterator[tuple[Any, Far]]:
 SINKS: Final = ("unix", "tcp", "pipes", "pty")
 
 
+@contextlib.asynccontextmanager
+async def either(kind: str) -> AsyncIterator[tuple[Any, Far]]:
+    """A sink: one of `SINKS`, or a connection of ours, "plain" or "tls"."""
+    if kind in ("plain", "tls"):
+        async with joined("plain" if kind == "plain" else "tls") as found:
+            yield found
+    else:
+        with sink_of(kind) as found:
+            yield found
+
+
 def nonblocking(fd: int) -> None:
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_NONBLOCK)
-
-
-def _close(fd: int) -> None:
-    with contextlib.suppress(OSError):
-        os.close(fd)
 
 
 def packet(length: int, *, version: int = 6, fill: int = 0) -> bytes:
@@ -380,25 +397,32 @@ class Running:
     pump: Pump
     sink: Sink | None
     notified: int = 0
+    # As of the last notice.
+    finished: frozenset[Direction] = frozenset()
+    ended: BridgeEnd | None = None
     _news: trio.Event = attrs.field(factory=trio.Event)
 
     def notify(self) -> None:
         self.notified += 1
+        self.finished = self.pump.finished
+        self.ended = self.pump.ended
         self._news.set()
         self._news = trio.Event()
 
-    async def until(self, condition: Callable[[Pump], object]) -> None:
-        """Until a notice after which `condition` is true."""
+    async def until_finished(self, direction: Direction) -> None:
+        """Until a notice that `direction` has ended; lets go of its target."""
         with trio.fail_after(WITHIN):
-            while not condition(self.pump):
+            while direction not in self.finished:
                 await self._news.wait()
+        if direction == "decrypt" and self.sink is not None:
+            self.sink.end_writing(close=True)
 
     async def end(self) -> BridgeEnd:
-        """How it has ended, when it has."""
-        await self.until(lambda pump: pump.ended)
-        ended = self.pump.ended
-        assert ended is not None
-        return ended
+        """How it has ended, when that was told."""
+        with trio.fail_after(WITHIN):
+            while self.ended is None:
+                await self._news.wait()
+        return self.ended
 
 
 @contextlib.asynccontextmanager
