@@ -39,6 +39,7 @@ __all__ = [
     "SINKS",
     "WITHIN",
     "Engine",
+    "Family",
     "Far",
     "Kind",
     "Running",

@@ -84,6 +84,9 @@ class Edge(Protocol):
     def interrupt(self) -> None:
         """Let those who wait in order to read return now, and perhaps others."""
 
+    def readable(self) -> bool:
+        """Whether the kernel holds something to read, now."""
+
     def failure(self) -> SocketError | None:
         """What the connection broke with, where that can be known without a read."""
 
@@ -106,6 +109,12 @@ class ConnectionEdge:
         self._gate = Gate(runtime)
         self._gate.open(end.read_fd if end.read_fd >= 0 else end.write_fd)
         self.encrypts = isinstance(end.connection, TlsConnection)
+        # OpenSSL reads no more when a write has failed, and what the peer had sent
+        # before would be lost. So writes look first whether there is a peer.
+        self._poll: select.poll | None = None
+        if self.encrypts and end.read_fd >= 0 and end.write_fd >= 0:
+            self._poll = select.poll()
+            self._poll.register(end.write_fd, 0)
         # TLS records, so far.
         self.received = 0
         self.sent = 0
@@ -125,6 +134,9 @@ class ConnectionEdge:
     def write(self, head: bytes, data: Buffer) -> Written:
         if head:
             data = head + data
+        if self._poll is not None and self._poll.poll(0):
+            failure = self.failure() or _failure(errno.EPIPE)
+            raise Broken(self.side, "reset", failure)
         with self._naming():
             done = self._connection.send(data)
         if isinstance(done, int) and isinstance(self._connection, TlsConnection):
@@ -140,13 +152,14 @@ class ConnectionEdge:
     def interrupt(self) -> None:
         self._gate.interrupt()
 
+    def readable(self) -> bool:
+        return _polled(self._connection.socket.fileno(), select.POLLIN)
+
     def failure(self) -> SocketError | None:
         number = self._connection.socket.getsockopt(
             _socket.SOL_SOCKET, _socket.SO_ERROR
         )
-        if not number:
-            return None
-        return os_error("use the connection", OSError(number, os.strerror(number)))
+        return _failure(number) if number else None
 
     def close(self) -> None:
         self._gate.close()
@@ -180,17 +193,24 @@ class FdEdge:
             self._writing.open(end.write_fd)
         # An empty read of these is an empty datagram.
         self._datagrams = _type(end.read_fd) == _socket.SOCK_DGRAM
+        # Whether the read before had nothing to read.
+        self._waited = False
 
     def read(self, view: memoryview) -> int | Want | None:
         try:
             count = os.readv(self._read_fd, [view])
         except OSError as error:
             if error.errno in _NO_ROOM:
+                # Readable, and nothing there: that may go on for ever.
+                if self._waited and self._datagrams and self._shut():
+                    return None
+                self._waited = True
                 return Want.READ
             if error.errno == errno.EIO and os.isatty(self._read_fd):
                 # The other side of a pseudoterminal is closed (pty(7)).
                 return None
             raise self._broken("read from", error) from error
+        self._waited = False
         if count or (self._datagrams and not self._shut()):
             return count
         return None
@@ -230,6 +250,9 @@ class FdEdge:
     def interrupt(self) -> None:
         self._reading.interrupt()
 
+    def readable(self) -> bool:
+        return False
+
     def failure(self) -> SocketError | None:
         return None
 
@@ -239,10 +262,8 @@ class FdEdge:
         _close(self._runtime, self._read_fd, self._write_fd)
 
     def _shut(self) -> bool:
-        """Whether an empty read says that nothing more will be received."""
-        poll = select.poll()
-        poll.register(self._read_fd, select.POLLRDHUP)
-        return bool(poll.poll(0))
+        """Whether a datagram socket will receive no more."""
+        return _polled(self._read_fd, select.POLLRDHUP)
 
     def _broken(self, doing: str, error: OSError) -> Broken:
         text = error.strerror or str(error)
@@ -251,6 +272,16 @@ class FdEdge:
         )
         failure.__cause__ = error.with_traceback(None)
         return Broken("sink", "sink", failure)
+
+
+def _polled(fd: int, events: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, events)
+    return bool(poll.poll(0))
+
+
+def _failure(number: int) -> SocketError:
+    return os_error("use the connection", OSError(number, os.strerror(number)))
 
 
 def _close(runtime: Runtime, *fds: int) -> None:

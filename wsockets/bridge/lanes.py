@@ -185,7 +185,9 @@ class Lane:
                 return await self._end()
             if isinstance(got, Want):
                 if self.drain:
-                    self.quit = True
+                    # TLS may have read a ticket, and nothing that counts.
+                    self._drained += _CALL
+                    self.quit = not self.source.readable() or self._drained > _DRAIN
                     continue
                 self._spent = 0
                 await self.source.wait(got)

@@ -1,0 +1,209 @@
+"""What the peer does wrong, and what a bridge makes of it."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import trio
+
+from tests.bridge.harness import (
+    WITHIN,
+    Engine,
+    Kind,
+    Running,
+    bridged,
+    either,
+    joined,
+    packet,
+)
+from tests.faults.records import records_of
+from wsockets import SocketError
+from wsockets.bridge.work import BridgeEnd, Framing, Reason
+
+DATA = random.Random(8).randbytes(1 << 17)
+
+
+async def assert_failed(running: Running, reason: Reason, code: str) -> SocketError:
+    """The connection has ended it, while it was read."""
+    end = await running.end()
+    assert end == BridgeEnd("connection", "decrypt", reason)
+    assert isinstance(end.error, SocketError)
+    assert end.error.code == code
+    return end.error
+
+
+async def test_a_FIN_without_close_notify_is_an_attack_or_a_careless_peer(
+    engine: Engine,
+) -> None:
+    async with joined("tls") as (connection, peer), either("unix") as (sink, other):
+        async with bridged(engine, connection, sink) as running:
+            await peer.send(DATA[:20000])
+            peer.cut()
+            with trio.fail_after(WITHIN):
+                assert await other.receive_exactly(20000) == DATA[:20000]
+            error = await assert_failed(running, "truncated", "truncated")
+            assert "close_notify" in str(error)
+            # No end is passed on: the sink's other side cannot take it for one.
+            assert running.pump.finished == frozenset()
+
+
+async def test_or_the_end_where_the_user_says_so(engine: Engine) -> None:
+    async with joined("tls", tolerate_truncation=True) as (connection, peer):
+        async with either("unix") as (sink, other):
+            async with bridged(engine, connection, sink) as running:
+                await peer.send(b"last")
+                peer.cut()
+                with trio.fail_after(WITHIN):
+                    assert await other.receive_to_end() == b"last"
+                await running.until_finished("decrypt")
+                await other.end()
+                assert await running.end() == BridgeEnd("sink", "encrypt", "eof")
+
+
+@pytest.mark.parametrize("left", [1, 5, 6, 100])
+async def test_a_FIN_inside_a_record(engine: Engine, left: int) -> None:
+    async with joined("tls") as (connection, peer), either("unix") as (sink, other):
+        async with bridged(engine, connection, sink) as running:
+            await peer.send(b"whole")
+            wire = peer.seal(b"x" * 200)
+            await peer.put(wire[:left])
+            peer.cut()
+            with trio.fail_after(WITHIN):
+                assert await other.receive_exactly(5) == b"whole"
+            await assert_failed(running, "truncated", "truncated")
+
+
+async def test_a_reset(engine: Engine, kind: Kind) -> None:
+    async with joined(kind) as (connection, peer), either("unix") as (sink, other):
+        async with bridged(engine, connection, sink) as running:
+            await peer.send(b"before")
+            with trio.fail_after(WITHIN):
+                assert await other.receive() == b"before"
+            peer.reset()
+            await assert_failed(running, "reset", "reset")
+
+
+async def test_what_came_before_a_reset_is_delivered(
+    engine: Engine, kind: Kind
+) -> None:
+    async with joined(kind) as (connection, peer), either("unix") as (sink, other):
+        await peer.send(DATA[:30000])
+        # It was received by the kernel, or the reset would take it along.
+        await trio.lowlevel.wait_readable(connection.socket)
+        peer.reset()
+        async with bridged(engine, connection, sink) as running:
+            with trio.fail_after(WITHIN):
+                assert await other.receive_exactly(30000) == DATA[:30000]
+            await assert_failed(running, "reset", "reset")
+
+
+async def test_a_reset_that_a_write_meets_first_loses_nothing_either(
+    engine: Engine, kind: Kind
+) -> None:
+    async with joined(kind) as (connection, peer), either("unix") as (sink, other):
+        await other.send(b"into the void")
+        await peer.send(DATA[:30000])
+        await trio.lowlevel.wait_readable(connection.socket)
+        peer.reset()
+        async with bridged(engine, connection, sink) as running:
+            with trio.fail_after(WITHIN):
+                assert await other.receive_exactly(30000) == DATA[:30000]
+            end = await running.end()
+            assert end.side == "connection"
+            assert end.reason == "reset"
+
+
+async def test_only_the_writing_direction_meets_it(engine: Engine, kind: Kind) -> None:
+    async with joined(kind) as (connection, peer), either("unix") as (sink, other):
+        peer.reset()
+        async with bridged(engine, connection, sink, decrypt=False) as running:
+            await other.send(DATA[:1000])
+            end = await running.end()
+            assert end == BridgeEnd("connection", "encrypt", "reset")
+            assert isinstance(end.error, SocketError)
+            assert end.error.code == "reset"
+
+
+@pytest.mark.parametrize("position", [0, 1, 5, 20, -1])
+async def test_a_damaged_record_ends_it_with_an_alert(
+    engine: Engine, position: int
+) -> None:
+    async with joined("tls") as (connection, peer), either("unix") as (sink, other):
+        async with bridged(engine, connection, sink) as running:
+            good = peer.seal(b"good")
+            wire = bytearray(peer.seal(b"damaged" * 10))
+            wire[position] ^= 0x55
+            await peer.put(good + wire)
+            with trio.fail_after(WITHIN):
+                assert await other.receive_exactly(4) == b"good"
+            peer.wire.clear()
+            await assert_failed(running, "tls", "tls")
+            # The alert went out before the end was told.
+            with trio.fail_after(WITHIN):
+                alert = await peer.get()
+            assert len(records_of(alert)) == 1
+
+
+async def test_an_alert_of_the_peer_is_named(engine: Engine) -> None:
+    async with joined("tls") as (connection, peer), either("unix") as (sink, _):
+        async with bridged(engine, connection, sink) as running:
+            # Python's ssl says bad_record_mac to this.
+            peer.incoming.write(b"\x17\x03\x03\x00\x40" + bytes(64))
+            with pytest.raises(Exception, match=r"(?i)bad.record.mac|decryption"):
+                await peer.receive()
+            await peer.put(peer.outgoing.read())
+            error = await assert_failed(running, "tls", "tls-alert")
+            assert "bad_record_mac" in str(error)
+
+
+async def test_plaintext_in_the_middle_of_TLS(engine: Engine) -> None:
+    async with joined("tls") as (connection, peer), either("unix") as (sink, other):
+        async with bridged(engine, connection, sink) as running:
+            await peer.send(b"good")
+            await peer.put(b"220 mail.example.com ESMTP\r\n")
+            with trio.fail_after(WITHIN):
+                assert await other.receive_exactly(4) == b"good"
+            await assert_failed(running, "tls", "tls")
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "code"),
+    [
+        ("cut", "truncated", "truncated"),
+        ("reset", "reset", "reset"),
+        ("junk", "tls", "tls"),
+    ],
+)
+async def test_a_sink_that_is_a_connection_fails_alike(
+    engine: Engine, fault: str, reason: Reason, code: str
+) -> None:
+    async with joined("plain") as (connection, peer), joined("tls") as (sink, other):
+        async with bridged(engine, connection, sink) as running:
+            await other.send(b"before")
+            with trio.fail_after(WITHIN):
+                assert await peer.receive() == b"before"
+            if fault == "cut":
+                other.cut()
+            elif fault == "reset":
+                other.reset()
+            else:
+                await other.put(b"junk" * 10)
+            end = await running.end()
+            assert end == BridgeEnd("sink", "encrypt", reason)
+            assert isinstance(end.error, SocketError)
+            assert end.error.code == code
+
+
+async def test_packets_before_a_failure_are_delivered(engine: Engine) -> None:
+    async with (
+        joined("tls") as (connection, peer),
+        either("seqpacket") as (sink, other),
+    ):
+        async with bridged(engine, connection, sink, framing=Framing.IP) as running:
+            await peer.send(packet(100) + packet(200) + packet(300)[:17])
+            peer.cut()
+            await assert_failed(running, "truncated", "truncated")
+            assert await other.get() == packet(100)
+            assert await other.get() == packet(200)
+            assert running.pump.remains().unread == packet(300)[:17]
