@@ -54,6 +54,7 @@ __all__ = [
     "send",
     "sink_of",
     "streams",
+    "until",
 ]
 
 Engine: TypeAlias = Callable[[Runtime, Work, Callable[[], None]], Pump]
@@ -251,6 +252,13 @@ async def secured(
     return connection
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Let others have their turns until it is so, where no event tells."""
+    with trio.fail_after(WITHIN):
+        while not condition():
+            await trio.lowlevel.checkpoint()
+
+
 async def wait(sock: socket.socket, want: Want) -> None:
     if want is Want.READ:
         await trio.lowlevel.wait_readable(sock)
@@ -387,8 +395,8 @@ def packet(length: int, *, version: int = 6, fill: int = 0) -> bytes:
 
 def lend(connection: PlainConnection | TlsConnection) -> End:
     """A connection as a pump is given it."""
-    fds = [fcntl.fcntl(connection.socket, fcntl.F_DUPFD_CLOEXEC, 0) for _ in range(2)]
-    return End(fds[0], fds[1], connection)
+    fd = os.dup(connection.socket.fileno())
+    return End(fd, fd, connection)
 
 
 @attrs.define(eq=False)

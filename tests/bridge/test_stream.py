@@ -128,8 +128,8 @@ async def test_one_direction_alone(
                     await source.send(data)
             assert found == [data]
             stats = running.pump.stats
-            assert stats.encrypted_bytes == (len(data) if only["encrypt"] else 0)
-            assert stats.decrypted_bytes == (len(data) if only["decrypt"] else 0)
+            assert stats.encrypt.bytes == (len(data) if only["encrypt"] else 0)
+            assert stats.decrypt.bytes == (len(data) if only["decrypt"] else 0)
 
 
 async def test_a_regular_file_is_sent_to_its_end(
@@ -146,7 +146,7 @@ async def test_a_regular_file_is_sent_to_its_end(
                 assert hashlib.sha256(found).digest() == hashlib.sha256(data).digest()
                 assert await running.end() == BridgeEnd("sink", "encrypt", "eof")
                 assert running.pump.finished == {"encrypt"}
-                assert running.pump.stats.encrypted_bytes == len(data)
+                assert running.pump.stats.encrypt.bytes == len(data)
 
 
 async def test_a_regular_file_takes_what_comes(

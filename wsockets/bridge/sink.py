@@ -169,11 +169,14 @@ def _take(
     # All are asked before the first is changed: two may be the same open file.
     for side, (fd, _) in kept.items():
         kept[side] = (fd, fcntl.fcntl(fd, fcntl.F_GETFL))
-    both = given.get("both")
-    ends = {
-        side: _duplicate((both or given[side]).fd, undo) if used[side] else -1
-        for side in ("read", "write")
-    }
+    if "both" in given:
+        one = _duplicate(given["both"].fd, undo)
+        end = End(one if reading else -1, one if writing else -1)
+    else:
+        end = End(
+            _duplicate(given["read"].fd, undo) if reading else -1,
+            _duplicate(given["write"].fd, undo) if writing else -1,
+        )
     shared = False
     for fd, flags in kept.values():
         now = fcntl.fcntl(fd, fcntl.F_GETFL)
@@ -182,7 +185,7 @@ def _take(
         fcntl.fcntl(fd, fcntl.F_SETFL, now | os.O_NONBLOCK)
         undo.callback(fcntl.fcntl, fd, fcntl.F_SETFL, flags)
     undo.pop_all()
-    return Sink(End(ends["read"], ends["write"]), given, kept, shared)
+    return Sink(end, given, kept, shared)
 
 
 def _duplicate(fd: int, undo: contextlib.ExitStack) -> int:
