@@ -145,6 +145,15 @@ async def test_addresses_are_as_of_any_other_socket(tmp_path: Path) -> None:
             assert (info.remoteAddress, info.localAddress) == (f"unix:{path}", "unix:")
 
 
+@pytest.mark.parametrize("ip", ["127.0.0.1", "::1"], ids=["IPv4", "IPv6"])
+async def test_an_adopted_TCP_connection_does_not_delay(ip: str) -> None:
+    with tcp_pair(ip) as (near, _):
+        fd = near.detach()
+        async with adopt(fd):
+            with _socket.socket(fileno=os.dup(fd)) as sock:
+                assert sock.getsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY) == 1
+
+
 async def test_what_had_arrived_before_is_read() -> None:
     with unix_pair() as (near, far):
         far.send(b"already there")

@@ -6,6 +6,7 @@ https://sockets-api.proposal.wintertc.org/#binding-object-concept
 
 from __future__ import annotations
 
+import contextlib
 import socket as _socket
 import ssl
 from typing import Any, Final, TypedDict, Unpack, final
@@ -173,7 +174,7 @@ class Binding:
             sock.detach()
             raise
         if sock.fileno() >= 0:  # the signal was not aborted already
-            sock.setblocking(False)
+            _settle(sock)
         if isinstance(fd, _socket.socket):
             fd.detach()
         return socket
@@ -216,9 +217,9 @@ def adopt(
     """Make a socket of a stream, TCP or unix, that is connected already.
 
     The socket owns the fd from then on (a `socket.socket` is detached) and makes
-    it non-blocking. The members are those of SocketOptions and TlsOptions, and
-    `hostname`, the name that TLS verifies, and `role`: "client" or "server",
-    which is the side that the TLS handshake takes.
+    it non-blocking and, if it is TCP, TCP_NODELAY. The members are those of
+    SocketOptions and TlsOptions, and `hostname`, the name that TLS verifies, and
+    `role`: "client" or "server", which is the side that the TLS handshake takes.
 
     SocketError (code "option") for an fd that is not a connected stream, and
     for what connect() refuses; the fd is then still the caller's.
@@ -279,6 +280,19 @@ def _take(fd: int | _socket.socket) -> _socket.socket:
         sock.detach()
         raise
     return sock
+
+
+def _settle(sock: _socket.socket) -> None:
+    """Make an adopted stream what one that was dialled is.
+
+    Without TCP_NODELAY an answer waits behind unacknowledged session tickets, for
+    as long as the peer delays its acknowledgement: 40 ms (RFC 9293, 3.7.4).
+    """
+    sock.setblocking(False)
+    if sock.family in (_socket.AF_INET, _socket.AF_INET6):
+        # Some systems refuse it on a connection that was reset: no matter then.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
 
 
 def _not_adoptable(fd: int, why: str) -> SocketError:
