@@ -62,6 +62,7 @@ _LABEL: Final = re.compile(r"[a-z0-9_][a-z0-9_-]*")
 # https://url.spec.whatwg.org/#ends-in-a-number-checker
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _BLANK: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
+_FOREIGN: Final = re.compile(r"[/\\?#@\s\x00-\x1f\x7f-\x9f]")
 # An interface's name is at most 15 bytes (IFNAMSIZ); RFC 6874's unreserved set.
 _ZONE: Final = re.compile(r"[A-Za-z0-9._~-]{1,15}")
 
@@ -144,6 +145,8 @@ def _label(given: str) -> str:
 
 def _foreign(text: str) -> str | None:
     """What `text` has that no address has, as the reason for an error, or None."""
+    if not _FOREIGN.search(text):
+        return None
     if "://" in text:
         return "it is a URL; give the host and the port alone"
     if "@" in text:
@@ -191,9 +194,12 @@ def _host(text: str) -> str:
         return _ipv6(text)
     if text[-1].isdecimal():
         try:
-            return str(ipaddress.IPv4Address(text))
-        except ValueError:
+            # Takes the one form that is also the normal one.
+            socket.inet_pton(socket.AF_INET, text)
+        except (OSError, UnicodeEncodeError):
             pass  # A name, or ascii_name() says why it is neither.
+        else:
+            return text
     return ascii_name(text)
 
 

@@ -103,7 +103,16 @@ def read_members(
     values = given_members(cls, options, members, where=where, refuse=refuse)
     if isinstance(options, cls) and all(value is None for value in members.values()):
         return options
+    usual: T = _usual(cls)
+    if all(getattr(usual, name) is value for name, value in values.items()):
+        return usual
     return cls(**values)
+
+
+@functools.cache
+def _usual(cls: type[Any]) -> Any:
+    """The instance of `cls` that all share who want nothing special."""
+    return cls()
 
 
 def given_members(
@@ -115,6 +124,8 @@ def given_members(
     refuse: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """What was given, by the names of the attributes of `cls`; see `read_members`."""
+    if options is None and not members:
+        return {}
     known = spellings(cls)
     for name in members:
         if name not in known and _refusal(name, refuse) is None:
