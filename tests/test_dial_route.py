@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from tests.dialling import Allow, Answer, Names, failure, fds
@@ -21,7 +22,14 @@ from tests.network import (
     listener,
 )
 from wsockets.address import SocketAddress, UnixAddress
-from wsockets.dial import check_dial, deny_private, dial, parse_proxy
+from wsockets.dial import (
+    Dialling,
+    attempt,
+    check_dial,
+    deny_private,
+    dial,
+    parse_proxy,
+)
 from wsockets.errors import SocketError
 from wsockets.runtime import Runtime, current
 
@@ -116,6 +124,100 @@ async def test_port_0_is_no_service(hostname: str) -> None:
     assert str(address) in str(error)
     assert not names.asked
     assert not policy.asked
+
+
+# -- in two steps
+
+
+def dialling(address: SocketAddress | UnixAddress, **ways: Any) -> Dialling:
+    given: dict[str, Any] = {"policy": None, "proxy": None, "resolver": None}
+    return Dialling(current(), address, **(given | {"proxy_resolve": False} | ways))
+
+
+async def test_what_is_near_is_connected_at_once() -> None:
+    with listener() as server:
+        with trio.testing.assert_no_checkpoints():
+            sock = dialling(SocketAddress(*server.getsockname())).at_once()
+        assert sock is not None
+        with sock:
+            assert sock.getpeername() == server.getsockname()
+
+
+@pytest.mark.parametrize(
+    ("address", "ways"),
+    [
+        pytest.param(SocketAddress("a.example", 80), {}, id="a name"),
+        pytest.param(UnixAddress("./none"), {}, id="a path"),
+        pytest.param(SocketAddress("127.0.0.1", 0), {}, id="port 0"),
+        pytest.param(
+            SocketAddress("127.0.0.1", 80),
+            {"proxy": parse_proxy("socks5://127.0.0.1:1080")},
+            id="a proxy",
+        ),
+    ],
+)
+async def test_some_is_never_tried_at_once(
+    address: SocketAddress | UnixAddress, ways: dict[str, Any]
+) -> None:
+    policy = Allow()
+    assert dialling(address, policy=policy, **ways).at_once() is None
+    assert not policy.asked
+
+
+async def test_failing_at_once_tells_the_same() -> None:
+    with closed_port() as port:
+        address = SocketAddress("127.0.0.1", port)
+        for ways in ({}, {"policy": Allow()}):
+            error = await failure(address=address, **ways)
+            before = fds()
+            with pytest.raises(SocketError) as caught:
+                dialling(address, **ways).at_once()
+            assert str(caught.value) == str(error)
+            assert caught.value.code == error.code
+            assert fds() == before
+
+
+async def test_finishing_goes_on_with_the_same_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[socket.socket] = []
+
+    def hesitant(sock: socket.socket, target: attempt.TcpTarget) -> bool:
+        tried.append(sock)
+        return len(tried) > 2 and decided(sock, target)
+
+    decided = attempt.decided
+    monkeypatch.setattr(attempt, "decided", hesitant)
+    with listener() as server:
+        policy = Allow("127.0.0.1")
+        both = dialling(SocketAddress(*server.getsockname()), policy=policy)
+        assert both.at_once() is None
+        tried[0].connect_ex(server.getsockname())
+        with await both.finish() as sock:
+            assert tried == 3 * [sock]
+            assert sock.getpeername() == server.getsockname()
+    assert len(policy.asked) == 1
+
+
+async def test_finishing_may_fail_or_be_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = fds()
+    with black_hole() as server:
+        both = dialling(SocketAddress(*server.getsockname()))
+        assert both.at_once() is None
+        with trio.move_on_after(0.01) as scope:
+            await both.finish()
+        assert scope.cancelled_caught
+    monkeypatch.setattr(attempt, "decided", lambda sock, target: False)
+    with closed_port() as port:
+        both = dialling(SocketAddress("127.0.0.1", port))
+        assert both.at_once() is None
+        monkeypatch.undo()
+        with pytest.raises(SocketError, match=f"to 127.0.0.1:{port}: ") as caught:
+            await both.finish()
+    assert caught.value.code == "refused"
+    assert fds() == before
 
 
 async def test_a_cancelled_dial_closes_its_fd() -> None:

@@ -48,6 +48,27 @@ async def test_a_plain_connection_is_what_the_opener_gives() -> None:
         connection.close()
 
 
+async def test_what_is_there_at_once_needs_no_running() -> None:
+    ours, theirs = silent_pair()
+    answers = [ours]
+    options = SocketOptions()
+    with theirs:
+        opening = Opening(current(), never, options, None, "here", answers.pop)
+        connection = opening.at_once()
+        assert isinstance(connection, PlainConnection)
+        assert connection.socket is ours
+        # Tried once, and no more.
+        assert opening.at_once() is None
+        connection.close()
+
+
+async def test_with_a_handshake_nothing_is_there_at_once() -> None:
+    options = SocketOptions(secureTransport="on")
+    handshake = Handshake.make(options, Security(TlsOptions(), "localhost"))
+    opening = Opening(current(), never, options, handshake, "here", [].pop)
+    assert opening.at_once() is None
+
+
 async def test_connecting_has_its_limit() -> None:
     options = SocketOptions(connectTimeout=0.01)
     opening = Opening(current(), never, options, None, target="nowhere:1")

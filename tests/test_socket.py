@@ -28,6 +28,7 @@ from wsockets import (
     AbortController,
     AbortError,
     AbortSignal,
+    Binding,
     Promise,
     ReadableStream,
     Socket,
@@ -88,6 +89,35 @@ class TestOpening:
                 assert info.remote_address == info.remoteAddress
                 assert info.local_address == info.localAddress
                 await socket.close()
+
+    async def test_awaiting_it_is_a_checkpoint_also_where_it_opens_at_once(
+        self,
+    ) -> None:
+        async with listening() as (listener, port):
+            socket = connect(f"127.0.0.1:{port}")
+            with trio.testing.assert_checkpoints():
+                await socket.opened
+            again = connect(f"127.0.0.1:{port}")
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await again.opened
+            assert scope.cancelled_caught
+            await again.opened
+            for each in (socket, again):
+                async with await listener.accept():
+                    await each.close()
+
+    async def test_it_may_be_closed_while_it_is_being_connected(self) -> None:
+        def policy(host: str, address: str, port: int) -> None:
+            socket.close()
+
+        async with listening() as (listener, port):
+            socket = Binding(policy=policy).connect(f"127.0.0.1:{port}")
+            with pytest.raises(SocketError, match="before it was open"):
+                await socket.opened
+            async with await listener.accept() as stream:
+                assert await stream.receive_some() == b""
+        assert repr(socket).startswith("<Socket closed")
 
     async def test_tls_is_open_after_the_handshake(self) -> None:
         async with connected("on", alpn=["other", "echo"]) as (socket, _):

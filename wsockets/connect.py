@@ -130,19 +130,20 @@ class Binding:
         if isinstance(target, SocketAddress):
             security = Security(self.tls, target.hostname, target.port)
 
-        async def opener() -> _socket.socket:
-            return await dial.dial(
-                runtime,
-                target,
-                policy=self.policy,
-                proxy=self.proxy,
-                proxy_resolve=self.proxyResolve,
-                resolver=self.resolver,
-            )
-
         handshake = _first_handshake(wanted, security)
         socket = Socket._make(runtime, wanted, security, nursery)
-        socket._start(Opening(runtime, opener, wanted, handshake, target))
+        dialling = dial.Dialling(
+            runtime,
+            target,
+            self.policy,
+            self.proxy,
+            self.proxyResolve,
+            self.resolver,
+        )
+        opening = Opening(
+            runtime, dialling.finish, wanted, handshake, target, dialling.at_once
+        )
+        socket._start(opening)
         return socket
 
     def adopt(

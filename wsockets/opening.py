@@ -15,7 +15,7 @@ from .connection import Connection, PlainConnection, TlsConnection
 from .errors import SocketError
 from .handshake import Handshake
 from .options import SocketOptions
-from .runtime import Runtime
+from .runtime import Runtime, Scope
 from .runtime.gate import Gate
 
 if TYPE_CHECKING:
@@ -29,10 +29,19 @@ class Opening:
     """One try to get a connection.
 
     `opener` gives the connected socket. With a `target`, which names it in the
-    error, that has to happen within connectTimeout.
+    error, that has to happen within connectTimeout. `at_once` gives it without
+    waiting, or None: then the opener goes on from there.
     """
 
-    __slots__ = ("_handshake", "_opener", "_options", "_runtime", "_scope", "_target")
+    __slots__ = (
+        "_at_once",
+        "_handshake",
+        "_opener",
+        "_options",
+        "_runtime",
+        "_scope",
+        "_target",
+    )
 
     def __init__(
         self,
@@ -41,23 +50,41 @@ class Opening:
         options: SocketOptions,
         handshake: Handshake | None,
         target: object = None,
+        at_once: Callable[[], _socket.socket | None] | None = None,
     ) -> None:
         self._runtime = runtime
         self._opener = opener
         self._options = options
         self._handshake = handshake
         self._target = target
-        self._scope = runtime.scope(
-            math.inf if target is None else options.connectTimeout
-        )
+        self._at_once = at_once if handshake is None else None
+        self._scope: Scope | None = None
+
+    def _limit(self) -> Scope:
+        """The limit of time; one that nobody needs is never made."""
+        scope = self._scope
+        if scope is None:
+            scope = self._scope = self._runtime.scope(
+                math.inf if self._target is None else self._options.connectTimeout
+            )
+        return scope
 
     def extend(self, seconds: float) -> None:
         """Let the phase that is under way end `seconds` from now at the latest."""
-        self._runtime.extend(self._scope, seconds)
+        self._runtime.extend(self._limit(), seconds)
 
     def give_up(self) -> None:
         """Let `run` end as soon as it can; its owner wants no result."""
-        self._scope.cancel()
+        self._limit().cancel()
+
+    def at_once(self) -> PlainConnection | None:
+        """The connection, if it is a plain one that takes no waiting.
+
+        Does something when called for the first time. Raises like `run`.
+        """
+        at_once, self._at_once = self._at_once, None
+        sock = None if at_once is None else at_once()
+        return None if sock is None else PlainConnection(sock)
 
     async def run(self) -> tuple[Connection, str | None]:
         """The connection, and the protocol that ALPN chose.
@@ -65,7 +92,7 @@ class Opening:
         Raises SocketError, and whatever else the opener raises.
         """
         sock = None
-        with self._scope:
+        with self._limit():
             sock = await self._opener()
             if self._handshake is None:
                 return PlainConnection(sock), None

@@ -9,9 +9,10 @@ A socket is made before there is a connection, and passes through four states:
          +----------+----------+-----------+
 
 In CONNECTING a task (`_establish`) makes the connection: it is the only one a
-socket has, and gone once the socket is open. In OPEN whoever reads and writes
-does the work, see streams.channel, and tells the socket what it notices. In
-CLOSING what was written is still being sent. CLOSED is for good.
+socket has, and gone once the socket is open. What needs no waiting is done by
+whoever awaits `opened`, if that comes before the task's turn. In OPEN whoever
+reads and writes does the work, see streams.channel, and tells the socket what it
+notices. In CLOSING what was written is still being sent. CLOSED is for good.
 
 Everything that ends a socket is one of five events, each a method here:
 
@@ -49,7 +50,7 @@ from .loan import Loan
 from .mixed_options import UpgradeMembers, read_upgrade
 from .opening import Opening
 from .options import SecureTransportKind, SocketOptions, read_members, secured
-from .promise import Promise
+from .promise import PENDING, Promise
 from .runtime import Line, Runtime, protect
 from .runtime.gate import Gate
 from .socket_info import SocketInfo, info_of
@@ -75,6 +76,18 @@ class _State(enum.Enum):
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
+
+
+class _Opened(Promise[SocketInfo]):
+    """The promise `opened`: whoever awaits it first tries to connect at once."""
+
+    __slots__ = ("_socket",)
+
+    _socket: Socket
+
+    def _wait(self) -> Coroutine[Any, Any, None]:
+        self._socket._open_at_once()
+        return super()._wait() if self._state == PENDING else self._checkpoint()
 
 
 class _Closed(Promise[None]):
@@ -144,7 +157,7 @@ class Socket:
     _loan: Loan | None
     _nursery: object
     _on_end: list[Callable[[], None]] | None
-    _opened: Promise[SocketInfo]
+    _opened: _Opened
     _opening: Opening | None
     _options: SocketOptions
     _read_to_end: bool
@@ -182,7 +195,8 @@ class Socket:
         self._gate = gate = Gate(runtime)
         self._readable = DirectReadable(runtime, gate, self)
         self._writable = DirectWritable(runtime, gate, self, options.highWaterMark)
-        self._opened = Promise(runtime)
+        self._opened = _Opened(runtime)
+        self._opened._socket = self
         self._closed = _Closed(runtime)
         self._closed._socket = self
         self._on_end = None
@@ -378,20 +392,41 @@ class Socket:
         self._runtime.spawn(self._establish, opening, name="wsockets connect")
         return True
 
+    @protect
+    def _open_at_once(self) -> None:
+        """Connect, unless that was tried before or takes waiting."""
+        opening = self._opening
+        if opening is None or self._state is not _State.CONNECTING:
+            return
+        try:
+            connection = opening.at_once()
+            if connection is not None:
+                self._open(connection, None)
+        except BaseException as error:
+            self._not_opened(error)
+        if self._state is not _State.CONNECTING:
+            self._opening = None
+
     async def _establish(self, opening: Opening) -> None:
+        self._open_at_once()
+        if self._opening is None:
+            return
         try:
             self._open(*await opening.run())
-        except SocketError as error:
-            self._refused(error)
         except self._runtime.Cancelled:
             # The event loop ends.
             self._writable.warn_of_loss()
             raise
         except BaseException as error:
+            self._not_opened(error)
+        self._opening = None
+
+    def _not_opened(self, error: BaseException) -> None:
+        if not isinstance(error, SocketError):
             failure = SocketError(f"could not connect: {error!r}", code="os")
             failure.__cause__ = error
-            self._refused(failure)
-        self._opening = None
+            error = failure
+        self._refused(error)
 
     @protect
     def _open(self, connection: Connection, alpn: str | None) -> None:

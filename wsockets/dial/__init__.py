@@ -11,9 +11,10 @@ from .policy import Policy
 from .private import deny_private
 from .proxy import Proxy, parse_proxy
 from .resolve import Resolver
-from .route import check_dial, dial
+from .route import Dialling, check_dial, dial
 
 __all__ = [
+    "Dialling",
     "Policy",
     "Proxy",
     "Resolver",

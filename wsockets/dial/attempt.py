@@ -31,7 +31,9 @@ __all__ = [
     "connect_tcp",
     "connect_unix",
     "decided",
+    "finish_tcp",
     "open_tcp",
+    "start_tcp",
     "tcp_target",
 ]
 
@@ -108,6 +110,33 @@ def close(runtime: Runtime, sock: socket.socket) -> None:
     sock.close()
 
 
+def start_tcp(
+    runtime: Runtime, family: int, ip: str, port: int
+) -> tuple[socket.socket, TcpTarget | None]:
+    """Begin to connect to one numeric address; OSError if that fails at once.
+
+    The target comes with a socket that is not connected yet: for `finish_tcp`.
+    """
+    target = tcp_target(ip, port)
+    sock = open_tcp(family)
+    try:
+        return sock, None if decided(sock, target) else target
+    except BaseException:
+        close(runtime, sock)
+        raise
+
+
+async def finish_tcp(runtime: Runtime, sock: socket.socket, target: TcpTarget) -> None:
+    """Wait until `sock` is connected; OSError if that fails, and `sock` is closed."""
+    try:
+        await runtime.wait_writable(sock.fileno())
+        while not decided(sock, target):
+            await runtime.wait_writable(sock.fileno())
+    except BaseException:
+        close(runtime, sock)
+        raise
+
+
 async def connect_tcp(
     runtime: Runtime, family: int, ip: str, port: int
 ) -> socket.socket:
@@ -115,14 +144,9 @@ async def connect_tcp(
 
     Does not suspend where the connection is there at once.
     """
-    target = tcp_target(ip, port)
-    sock = open_tcp(family)
-    try:
-        while not decided(sock, target):
-            await runtime.wait_writable(sock.fileno())
-    except BaseException:
-        close(runtime, sock)
-        raise
+    sock, target = start_tcp(runtime, family, ip, port)
+    if target is not None:
+        await finish_tcp(runtime, sock, target)
     return sock
 
 

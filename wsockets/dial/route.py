@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import inspect
 import socket
+from typing import final
 
 from ..address import Address, SocketAddress, UnixAddress
 from ..errors import SocketError
 from ..runtime import Runtime
-from .attempt import close, connect_tcp, connect_unix
+from .attempt import (
+    TcpTarget,
+    close,
+    connect_tcp,
+    connect_unix,
+    finish_tcp,
+    start_tcp,
+)
 from .eyeballs import race
 from .failures import Failure, at, combined, connect_failure
 from .http_connect import http_connect
@@ -17,7 +25,7 @@ from .proxy import Proxy, parse_proxy
 from .resolve import Resolver, resolve
 from .socks import socks5
 
-__all__ = ["check_dial", "dial"]
+__all__ = ["Dialling", "check_dial", "dial"]
 
 
 def check_dial(
@@ -105,6 +113,81 @@ async def dial(
     return await _dial_tcp(runtime, address, policy, resolver)
 
 
+@final
+class Dialling:
+    """`dial`, which takes the same, in two steps.
+
+    Most of what it costs to connect to a numeric address nearby is the limit of
+    time. `at_once` needs none; `finish` is for what it could not do.
+    """
+
+    __slots__ = (
+        "_address",
+        "_begun",
+        "_policy",
+        "_proxy",
+        "_proxy_resolve",
+        "_resolver",
+        "_runtime",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        address: Address,
+        policy: Policy | None,
+        proxy: Proxy | None,
+        proxy_resolve: bool,
+        resolver: Resolver | None,
+    ) -> None:
+        self._runtime = runtime
+        self._address = address
+        self._policy = policy
+        self._proxy = proxy
+        self._proxy_resolve = proxy_resolve
+        self._resolver = resolver
+        self._begun: tuple[socket.socket, TcpTarget] | None = None
+
+    def at_once(self) -> socket.socket | None:
+        """The connected socket, if there is nothing to wait for."""
+        address = self._address
+        if self._proxy is not None or not isinstance(address, SocketAddress):
+            return None
+        numeric = address.numeric
+        if numeric is None or not address.port:
+            return None
+        family, ip = numeric
+        _ask(self._policy, address, ip)
+        try:
+            sock, target = start_tcp(self._runtime, family, ip, address.port)
+        except OSError as error:
+            raise _failed(address, ip, error) from error
+        if target is None:
+            return sock
+        self._begun = sock, target
+        return None
+
+    async def finish(self) -> socket.socket:
+        """What `dial` gives; to be called after `at_once`, or without it."""
+        address = self._address
+        if self._begun is None:
+            return await dial(
+                self._runtime,
+                address,
+                policy=self._policy,
+                proxy=self._proxy,
+                proxy_resolve=self._proxy_resolve,
+                resolver=self._resolver,
+            )
+        sock, target = self._begun
+        try:
+            await finish_tcp(self._runtime, sock, target)
+        except OSError as error:
+            assert isinstance(address, SocketAddress)
+            raise _failed(address, address.hostname, error) from error
+        return sock
+
+
 async def _dial_unix(
     runtime: Runtime, address: UnixAddress, policy: Policy | None
 ) -> socket.socket:
@@ -131,13 +214,25 @@ async def _dial_tcp(
             return await race(runtime, host, port, addresses, policy)
         numeric = addresses[0]
     family, ip = numeric
-    if policy is not None and (refused := judge(policy, host, ip, port, at(ip, port))):
-        raise combined(str(address), [refused])
+    _ask(policy, address, ip)
     try:
         return await connect_tcp(runtime, family, ip, port)
     except OSError as error:
-        failure = connect_failure(at(ip, port), error)
-        raise combined(str(address), [failure]) from error
+        raise _failed(address, ip, error) from error
+
+
+def _ask(policy: Policy | None, address: SocketAddress, ip: str) -> None:
+    """Raise the SocketError of a policy that refuses the only address there is."""
+    if policy is None:
+        return
+    host, port = address.hostname, address.port
+    if refused := judge(policy, host, ip, port, at(ip, port)):
+        raise combined(str(address), [refused])
+
+
+def _failed(address: SocketAddress, ip: str, error: OSError) -> SocketError:
+    failure = connect_failure(at(ip, address.port), error)
+    return combined(str(address), [failure])
 
 
 async def _dial_through(
