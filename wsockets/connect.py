@@ -126,9 +126,10 @@ class Binding:
         )
         runtime = current()
         _check_nursery(runtime, nursery)
-        security = Security(self.tls)
         if isinstance(target, SocketAddress):
             security = Security(self.tls, target.hostname, target.port)
+        else:
+            security = Security(self.tls)
 
         handshake = _first_handshake(wanted, security)
         socket = Socket._make(runtime, wanted, security, nursery)

@@ -87,9 +87,10 @@ class _Fd:
         return unsent(self.socket)
 
     def _send_fin(self) -> None:
-        # ENOTCONN: the peer has reset the connection; there is nobody to tell.
-        with contextlib.suppress(OSError):
+        try:
             self.socket.shutdown(_socket.SHUT_WR)
+        except OSError:
+            pass  # ENOTCONN: the peer has reset the connection; nobody to tell
 
     def close(self) -> None:
         self.socket.close()

@@ -20,7 +20,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar
 
 from .runtime import Line, Runtime, current, protect
 
@@ -89,7 +89,10 @@ class Promise(Generic[T]):
             yield from self._wait().__await__()
         else:
             yield from self._checkpoint().__await__()
-        return self._result()
+        if self._state == REJECTED:
+            raise self._value.with_traceback(self._traceback)
+        value: T = self._value
+        return value
 
     async def wait(self) -> T:
         """The same as awaiting the promise, as a coroutine."""
@@ -113,11 +116,6 @@ class Promise(Generic[T]):
 
     def _abandoned(self) -> None:
         """The last awaiter of a pending promise was cancelled."""
-
-    def _result(self) -> T:
-        if self._state == FULFILLED:
-            return cast("T", self._value)
-        raise self._value.with_traceback(self._traceback)
 
     def _is_pending(self) -> bool:
         return self._state == PENDING

@@ -574,7 +574,11 @@ class Socket:
         self._gate.interrupt()
         stream = self._writable.stream
         if stream._state is WritableState.WRITABLE:
-            stream._close()
+            if self._has_sent():
+                stream._close()
+                return
+            self._writable.end_unused()
+            self._finish_closing()
         elif stream._state in (WritableState.CLOSED, WritableState.ERRORED):
             self._finish_closing()
 
@@ -595,10 +599,14 @@ class Socket:
                 self._runtime,
                 connection.release(),
                 self._options.closeTimeout,
-                sent=self._writable.used or isinstance(connection, TlsConnection),
+                sent=self._has_sent(),
             )
         self._closed._fulfil(None)
         self._end(_State.CLOSED)
+
+    def _has_sent(self) -> bool:
+        """Whether the peer may have got anything, a TLS handshake for instance."""
+        return self._writable.used or isinstance(self._connection, TlsConnection)
 
     def _close_abandoned(self) -> None:
         if self._state is _State.CLOSING and self._asked_to_close:

@@ -102,7 +102,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
             await trio.lowlevel.checkpoint_if_cancelled()
             source = self._socket._readable
             try:
-                value, _ = await source.pull_some(min(max_bytes or CHUNK, CHUNK))
+                value, _ = await source.pull(min(max_bytes or CHUNK, CHUNK))
             except Exception as error:
                 self._translate(error)
             self._check_open()

@@ -86,8 +86,9 @@ def decided(sock: socket.socket, target: TcpTarget) -> bool:
     """
     code = sock.connect_ex(target)
     if code in _UNDER_WAY:
-        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        code = code or sock.connect_ex(target)
+        code = sock.connect_ex(target)
+        if code not in _CONNECTED:
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or code
     if code in _CONNECTED:
         if sock.getsockname()[1] == target[1] and _is_own_peer(sock):
             raise ConnectionRefusedError(

@@ -44,7 +44,7 @@ class ReadRequest(Promise[ReadResult]):
 
     def _checkpoint(self) -> Any:
         # Data must not be lost to a cancellation; the end cannot be.
-        if _has_data(self):
+        if self._state == FULFILLED and self._value[0]:
             return self._runtime.shielded_checkpoint()
         return self._runtime.checkpoint()
 
@@ -61,6 +61,7 @@ async def _settle_quietly(promise: Promise[Any]) -> None:
 
 
 _new: Final = Promise.__new__
+_tuple: Final = tuple.__new__
 
 
 @final
@@ -123,12 +124,8 @@ class DirectReadable:
 
     # -- the stream's calls
 
-    def pull(self) -> Promise[ReadResult]:
-        return self.pull_some(CHUNK)
-
     @protect
-    def pull_some(self, limit: int) -> Promise[ReadResult]:
-        """A read of at most `limit` bytes."""
+    def pull(self, limit: int = CHUNK) -> Promise[ReadResult]:
         channel = self._channel
         if (
             channel is not None
@@ -143,10 +140,15 @@ class DirectReadable:
                 self._owner._failed(error)
                 return rejected(self._runtime, error)
             if got.__class__ is bytes:
-                if got:
-                    return self._done(ReadResult(got, False))
-                self._end()
-                return self._done(ReadResult(None, True))
+                # Every field that a settled promise is asked for, and no more.
+                request: ReadRequest = _new(ReadRequest)
+                request._runtime = self._runtime
+                request._state = FULFILLED
+                # What ReadResult(…) does, without its function in Python.
+                request._value = _tuple(ReadResult, (got or None, not got))
+                if not got:
+                    self._end()
+                return request
             self._want = got  # type: ignore[assignment]
         elif not self._expect_wait:
             self._untried = True
@@ -186,14 +188,6 @@ class DirectReadable:
         return requests
 
     # -- serving
-
-    def _done(self, result: ReadResult) -> ReadRequest:
-        # Every field that a settled promise is asked for, and no more.
-        request: ReadRequest = _new(ReadRequest)
-        request._runtime = self._runtime
-        request._state = FULFILLED
-        request._value = result
-        return request
 
     def _queue(self, limit: int, view: memoryview | None, minimum: int) -> ReadRequest:
         request = ReadRequest(self._runtime)
@@ -244,6 +238,7 @@ class DirectReadable:
                 if not self._requests:
                     # A dict that once held something is four times as large.
                     self._requests = {}
+                    return
 
     def _next(self) -> ReadRequest | None:
         """The first request that somebody will take the result of.
@@ -340,7 +335,7 @@ class DirectReadable:
 
 
 def _has_data(request: ReadRequest) -> bool:
-    return request._state == FULFILLED and bool(request._value.value)
+    return request._state == FULFILLED and bool(request._value[0])
 
 
 def _is_short(request: ReadRequest) -> bool:

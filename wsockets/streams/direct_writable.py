@@ -65,7 +65,7 @@ class DirectWritable:
         self._ending = Ending.NOT
         self._ended: Promise[None] | None = None
         # What every write that went out at once returns.
-        self._written: Promise[None] = fulfilled(runtime, None)
+        self._written: Promise[None] | None = None
         self.stream = WritableStream._make(runtime, self)
 
     @protect
@@ -125,6 +125,8 @@ class DirectWritable:
                 self._owner._failed(error)
                 return rejected(self._runtime, error)
             if sent == len(chunk):
+                if self._written is None:
+                    self._written = fulfilled(self._runtime, None)
                 return self._written
             if not isinstance(sent, Want):
                 done = sent
@@ -161,6 +163,13 @@ class DirectWritable:
         """Take no more; fulfilled once what was written is sent, without an end."""
         self.stream._closing()
         return self._end(Ending.HAND_OVER)
+
+    @protect
+    def end_unused(self) -> None:
+        """End where closing the connection is all the end that has to be sent."""
+        self._channel = None
+        self.stream._closing()
+        self.stream._finish()
 
     # -- sending
 
