@@ -83,6 +83,8 @@ class DirectReadable:
         "stream",
     )
 
+    fills_buffers = True
+
     def __init__(self, runtime: Runtime, gate: Gate, owner: Owner) -> None:
         self._runtime = runtime
         self._gate = gate

@@ -32,9 +32,9 @@ __all__ = [
 class ReadResult(NamedTuple):
     """What a read gives: a chunk, or the news that there will be none.
 
-    `value` is bytes from a default reader (None when `done`), and a memoryview
-    of the filled part of the given buffer from a BYOB reader (empty when
-    `done`). https://streams.spec.whatwg.org/#dictdef-readablestreamreadresult
+    `value` is bytes from a default reader (or whatever else the stream's chunks
+    are; None when `done`), and a memoryview of the filled part of the given
+    buffer from a BYOB reader (empty when `done`). https://streams.spec.whatwg.org/#dictdef-readablestreamreadresult
     """
 
     value: Any
@@ -51,6 +51,10 @@ class ReadableState(enum.Enum):
 
 class ReadableController(Protocol):
     """What a ReadableStream asks of the one who has the data."""
+
+    @property
+    def fills_buffers(self) -> bool:
+        """Whether it is a byte stream's, with `pull_into`."""
 
     def pull(self) -> Promise[ReadResult]:
         """The next chunk. The stream may be in any state."""
@@ -70,9 +74,9 @@ class ReadableController(Protocol):
 
 @final
 class ReadableStream:
-    """A source of bytes, read by one reader at a time.
+    """A source of bytes, or of other chunks, read by one reader at a time.
 
-    Streams are attributes of a Socket; they are not constructed.
+    Streams are attributes of a Socket or a ServerSocket; they are not constructed.
     https://streams.spec.whatwg.org/#rs-class
     """
 
@@ -367,6 +371,11 @@ class ReadableStreamBYOBReader(_Reader):
     """Reads into the caller's buffers (https://streams.spec.whatwg.org/#byob-reader-class)."""
 
     __slots__ = ()
+
+    def __init__(self, stream: ReadableStream) -> None:
+        if isinstance(stream, ReadableStream) and not stream._controller.fills_buffers:
+            raise TypeError("only a byte stream has readers that fill buffers")
+        super().__init__(stream)
 
     def read(
         self,
