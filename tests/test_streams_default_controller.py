@@ -1,4 +1,4 @@
-"""The default controller: a queue, a source that is pulled, reads that are cancelled."""
+"""The default controller: a queue, a source to pull, reads that are cancelled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import pytest
 import trio
 
 from tests.loopback import settle
-from wsockets import Promise, ReadableStreamBYOBReader
+from wsockets import (
+    Promise,
+    ReadableStreamBYOBReader,
+    ReadableStreamDefaultReader,
+    ReadResult,
+)
 from wsockets.promise import fulfilled, rejected
 from wsockets.runtime import current
 from wsockets.streams.default_controller import ReadableStreamDefaultController
@@ -30,15 +35,15 @@ class Source:
     on_cancel: Any = None
     controller: Any = None
 
-    def pull(self) -> Promise[None] | None:
+    def pull(self) -> Any:
         self.pulls += 1
         return self._outcome(self.on_pull)
 
-    def cancel(self, reason: object) -> Promise[None] | None:
+    def cancel(self, reason: object) -> Any:
         self.cancelled.append(reason)
         return self._outcome(self.on_cancel)
 
-    def _outcome(self, outcome: Any) -> Promise[None] | None:
+    def _outcome(self, outcome: Any) -> Any:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome() if callable(outcome) else outcome
@@ -73,8 +78,13 @@ async def test_chunks_of_any_kind_come_in_order_and_then_the_end() -> None:
 
 
 async def test_a_waiting_read_is_given_the_next_chunk_past_the_queue() -> None:
-    weighed = []
-    source = Source(size=lambda chunk: weighed.append(chunk) or 1)
+    weighed: list[object] = []
+
+    def weigh(chunk: object) -> int:
+        weighed.append(chunk)
+        return 1
+
+    source = Source(size=weigh)
     controller = source.start()
     reader = controller.stream.getReader()
     first, second = reader.read(), reader.read()
@@ -228,9 +238,10 @@ async def test_nothing_can_be_added_after_the_end() -> None:
     controller = Source().start()
     controller.enqueue("the last")
     controller.close()
-    for call in (controller.close, lambda: controller.enqueue(1)):
-        with pytest.raises(TypeError, match="takes no chunk"):
-            call()
+    with pytest.raises(TypeError, match="takes no chunk"):
+        controller.close()
+    with pytest.raises(TypeError, match="takes no chunk"):
+        controller.enqueue(1)
     reader = controller.stream.getReader()
     assert (await reader.read()).value == "the last"
     assert (await reader.read()).done
@@ -360,14 +371,19 @@ async def test_a_reaction_keeps_a_read_in_line() -> None:
     assert seen == ["for the reaction"]
 
 
+def read_cancelled(reader: ReadableStreamDefaultReader) -> Promise[ReadResult]:
+    """A read of a task that is cancelled already, and has not noticed."""
+    with trio.CancelScope() as scope:  # noqa: ASYNC100
+        scope.cancel()
+        return reader.read()
+
+
 async def test_a_cancelled_callers_read_is_served_for_its_reaction() -> None:
     controller = Source().start()
     controller.enqueue("chunk")
     reader = controller.stream.getReader()
     seen: list[object] = []
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        read = reader.read()
+    read = read_cancelled(reader)
     read.then(lambda result: seen.append(result.value))
     await settle()
     assert seen == ["chunk"]
@@ -401,9 +417,7 @@ async def test_a_read_in_a_cancelled_scope_is_served_when_awaited_outside() -> N
     controller = Source().start()
     controller.enqueue("chunk")
     reader = controller.stream.getReader()
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        read = reader.read()
+    read = read_cancelled(reader)
     assert (await read).value == "chunk"
 
 

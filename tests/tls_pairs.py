@@ -23,6 +23,7 @@ from OpenSSL import SSL
 from tests.certificates import authority, server
 from wsockets.errors import SocketError
 from wsockets.tls import (
+    ServerNames,
     TlsInfo,
     TlsNames,
     TlsOptions,
@@ -130,6 +131,7 @@ def pair(
     server_alpn: Sequence[str] = (),
     client_auth: Literal["required", "optional"] = "required",
     port: int | None = 443,
+    server_names: ServerNames | None = None,
 ) -> Iterator[Pair]:
     """A client and a server of ours, before their handshake."""
     near, far = socket.socketpair()
@@ -141,7 +143,11 @@ def pair(
                 client or trusting(), names, client_alpn, near, port=port
             ),
             server_connection(
-                server or serving(), server_alpn, far, client_auth=client_auth
+                server or serving(),
+                server_alpn,
+                far,
+                client_auth=client_auth,
+                server_names=server_names,
             ),
             tuple(client_alpn),
             tuple(server_alpn),

@@ -8,7 +8,8 @@ may take both over.
     material.py · trust.py        certificates and keys read; whom to trust
     ciphers.py · contexts.py      an OpenSSL context of it, shared and cached
     handshake.py                  the state of one connection, for the callbacks
-    verify.py · alpn.py · psk.py  the callbacks: they refuse when in doubt
+    verify.py · alpn.py · psk.py · server_names.py
+                                  the callbacks: they refuse when in doubt
     connections.py · sessions.py  before the handshake, right after it, at the end
     detour.py                     round the fd, while older records must be sent first
     report.py · info.py           failures in words, facts as a value
@@ -23,7 +24,9 @@ often as it takes, whose errors `tls_error` explains, like those of any later ca
 from __future__ import annotations
 
 from .connections import (
+    ClientAuth,
     check_options,
+    check_server,
     client_connection,
     finish_handshake,
     server_connection,
@@ -33,16 +36,20 @@ from .info import TlsInfo, tls_info
 from .names import TlsNames, tls_names
 from .options import TlsOptions, TlsOptionsMembers
 from .report import tls_error
+from .server_names import ServerNames
 from .sessions import SessionCache, keeps_sessions, store_session
 
 __all__ = [
+    "ClientAuth",
     "Detour",
+    "ServerNames",
     "SessionCache",
     "TlsInfo",
     "TlsNames",
     "TlsOptions",
     "TlsOptionsMembers",
     "check_options",
+    "check_server",
     "client_connection",
     "finish_handshake",
     "keeps_sessions",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from OpenSSL import SSL
 
@@ -15,14 +15,19 @@ from .contexts import context_for
 from .handshake import Handshake, Role, attach, handshake_of
 from .names import TlsNames
 from .options import TlsOptions
+from .server_names import ServerNames
 from .sessions import offer_session
 
 __all__ = [
+    "ClientAuth",
     "check_options",
+    "check_server",
     "client_connection",
     "finish_handshake",
     "server_connection",
 ]
+
+ClientAuth: TypeAlias = Literal["required", "optional"]
 
 _NO_NAMES = TlsNames(None, None)
 
@@ -36,6 +41,19 @@ def check_options(options: TlsOptions, names: TlsNames | None, role: Role) -> No
     if role == "client":
         _check_name(options, names or _NO_NAMES)
     context_for(options, role)
+
+
+def check_server(
+    options: TlsOptions,
+    *,
+    client_auth: ClientAuth = "required",
+    server_names: ServerNames | None = None,
+) -> None:
+    """The same for a server, and each of the names that it has."""
+    optional = client_auth == "optional"
+    resumable = server_names is None or server_names.resumable
+    for each in (options, *(server_names or ())):
+        context_for(each, "server", optional=optional, resumable=resumable)
 
 
 def _check_name(options: TlsOptions, names: TlsNames) -> None:
@@ -80,18 +98,34 @@ def server_connection(
     alpn: Sequence[str],
     sock: socket.socket,
     *,
-    client_auth: Literal["required", "optional"] = "required",
+    client_auth: ClientAuth = "required",
+    server_names: ServerNames | None = None,
 ) -> SSL.Connection:
     """A server's connection over `sock`, which stays the caller's.
 
     `alpn` are the protocols spoken here, the best first; none are negotiated if it
     is empty. Where the options have a `ca`, clients must show a certificate of
-    it, or may ("optional"). Raises SocketError (code "option") like `check_options`.
+    it, or may ("optional"). A client that asks for one of `server_names` gets the
+    certificate of that. Raises SocketError (code "option") like `check_options`.
     """
     protocols = encode(alpn)
-    context = context_for(options, "server", optional=client_auth == "optional")
+    optional = client_auth == "optional"
+    resumable = server_names is None or server_names.resumable
+    context = context_for(options, "server", optional=optional, resumable=resumable)
+    handshake = Handshake("server", options, _NO_NAMES, protocols)
+    if server_names is not None:
+
+        def contexts(name: str) -> tuple[TlsOptions, SSL.Context] | None:
+            found = server_names.find(name)
+            if found is None:
+                return None
+            return found, context_for(
+                found, "server", optional=optional, resumable=resumable
+            )
+
+        handshake.contexts = contexts
     connection = SSL.Connection(context, sock)
-    attach(connection, Handshake("server", options, _NO_NAMES, protocols))
+    attach(connection, handshake)
     connection.set_accept_state()
     return connection
 

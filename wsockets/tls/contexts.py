@@ -33,6 +33,7 @@ from .material import each, files_of, load_identity, load_trusted, stamp
 from .openssl import ffi
 from .options import TlsOptions
 from .psk import enable_psk
+from .server_names import SELECT_NAME
 from .trust import store_for, trust_key
 from .verify import VERIFY
 
@@ -44,14 +45,19 @@ _public: Final[RecentlyUsed[SSL.Context]] = RecentlyUsed(32)
 
 
 def context_for(
-    options: TlsOptions, role: Role, *, optional: bool = False
+    options: TlsOptions,
+    role: Role,
+    *,
+    optional: bool = False,
+    resumable: bool = True,
 ) -> SSL.Context:
     """The context of `options`, as its files are now.
 
-    `optional` lets a server's clients do without a certificate. Raises SocketError
-    (code "option") for material that cannot be used.
+    `optional` lets a server's clients do without a certificate; without `resumable`
+    it resumes no session. Raises SocketError (code "option") for material that
+    cannot be used.
     """
-    slot = (role, optional)
+    slot = (role, optional, resumable)
     known = options._contexts.get(slot)
     missing: SocketError | None = None
     try:
@@ -63,7 +69,10 @@ def context_for(
     try:
         if missing is not None:
             raise missing
-        context = _make(options, role, optional, version)
+        if role == "server":
+            context = _server(options, optional, resumable)
+        else:
+            context = _client_for(options, version)
     except SocketError as error:
         if known is None or role == "client":
             raise
@@ -87,11 +96,7 @@ def _checks(options: TlsOptions) -> bool:
     return options.verify != "none" and not options._psk_only
 
 
-def _make(
-    options: TlsOptions, role: Role, optional: bool, version: Hashable
-) -> SSL.Context:
-    if role == "server":
-        return _server(options, optional)
+def _client_for(options: TlsOptions, version: Hashable) -> SSL.Context:
     if options.cert is not None or options.key is not None or options.psk is not None:
         return _client(options)
     # Files are in the version, by path and stamp.
@@ -125,7 +130,7 @@ def _client(options: TlsOptions) -> SSL.Context:
     return context
 
 
-def _server(options: TlsOptions, optional: bool) -> SSL.Context:
+def _server(options: TlsOptions, optional: bool, resumable: bool) -> SSL.Context:
     if options.cert is None and options.psk is None:
         raise SocketError(
             "a server needs cert and key, or psk, to show who it is", code="option"
@@ -133,7 +138,10 @@ def _server(options: TlsOptions, optional: bool) -> SSL.Context:
     context = _common(options, SSL.TLS_SERVER_METHOD, server=True)
     # Sessions are only resumed in the context that they were made in.
     context.set_session_id(b"wsockets")
+    if not resumable:
+        openssl.refuse_tickets(context)
     openssl.set_alpn_select(context, SELECT)
+    openssl.set_name_select(context, SELECT_NAME)
     if options.ca is not None:
         if options.verify == "none":
             raise SocketError(

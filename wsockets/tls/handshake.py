@@ -7,7 +7,7 @@ find it by the address of their SSL object and leave here why they refused.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 import attrs
@@ -41,6 +41,8 @@ class Handshake:
     options: TlsOptions
     names: TlsNames
     alpn: tuple[bytes, ...]
+    # On a server: what goes for a server name, None for nothing in particular.
+    contexts: Callable[[str], tuple[TlsOptions, SSL.Context] | None] | None = None
     # The certificate was refused; the protocols did not meet; anything else.
     failure: Failure | None = None
     no_protocol: str | None = None

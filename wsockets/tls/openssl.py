@@ -27,6 +27,9 @@ __all__ = [
     "ALPN_OK",
     "CERTIFICATE_REJECTED",
     "HOSTNAME_MISMATCH",
+    "NAME_FATAL",
+    "NAME_IGNORE",
+    "NAME_OK",
     "address",
     "callback",
     "chain_of",
@@ -39,10 +42,13 @@ __all__ = [
     "name_client_ca",
     "prepare",
     "presented_chain",
+    "refuse_tickets",
     "set_alpn_select",
     "set_keylog",
+    "set_name_select",
     "set_verify",
     "share_store",
+    "use_context",
     "verified",
     "was_reused",
 ]
@@ -53,6 +59,10 @@ lib: Final[Any] = _lib
 ALPN_OK: Final[int] = lib.SSL_TLSEXT_ERR_OK
 ALPN_FATAL: Final[int] = lib.SSL_TLSEXT_ERR_ALERT_FATAL
 ALPN_IGNORE: Final[int] = lib.SSL_TLSEXT_ERR_NOACK
+
+NAME_OK: Final[int] = lib.SSL_TLSEXT_ERR_OK
+NAME_FATAL: Final[int] = lib.SSL_TLSEXT_ERR_ALERT_FATAL
+NAME_IGNORE: Final[int] = lib.SSL_TLSEXT_ERR_NOACK
 
 HOSTNAME_MISMATCH: Final[int] = lib.X509_V_ERR_HOSTNAME_MISMATCH
 CERTIFICATE_REJECTED: Final[int] = lib.X509_V_ERR_CERT_REJECTED
@@ -115,12 +125,34 @@ def set_alpn_select(context: SSL.Context, function: Any) -> None:
     lib.SSL_CTX_set_alpn_select_cb(context._context, function, ffi.NULL)
 
 
+def set_name_select(context: SSL.Context, function: Any) -> None:
+    """Let the C function see the server name that a client asks for."""
+    lib.SSL_CTX_set_tlsext_servername_callback(context._context, function)
+
+
+def refuse_tickets(context: SSL.Context) -> None:
+    """Resume no session: with no cache either, there is nothing to go on with."""
+    context.set_options(SSL.OP_NO_TICKET)
+
+
 def set_keylog(context: SSL.Context, function: Any) -> None:
     """Let the C function have each line of the key log."""
     lib.SSL_CTX_set_keylog_callback(context._context, function)
 
 
 # -- connections
+
+
+def use_context(ssl: Any, context: SSL.Context) -> None:
+    """Go on with the certificate of `context`, and with whom that lets in.
+
+    SSL_set_SSL_CTX changes the former, and where the latter are looked for, but not
+    whether they are asked.
+    """
+    pointer = context._context
+    lib.SSL_set_SSL_CTX(ssl, pointer)
+    # NULL: the function stays, one for the whole process.
+    lib.SSL_set_verify(ssl, lib.SSL_CTX_get_verify_mode(pointer), ffi.NULL)
 
 
 def was_reused(connection: SSL.Connection) -> bool:
