@@ -86,4 +86,39 @@ interface Binding {
 
   Socket connect(AnySocketAddress address, optional SocketOptions opts = {});
   Socket adopt(object fd, optional AdoptOptions opts = {});
+  ServerSocket listen(AnySocketAddress address, optional ListenOptions opts = {});
+};
+
+// -- listening
+
+enum ClientAuth { "required", "optional" };
+
+// What reload() changes: TLS, for connections that are still to come. `ca`, `verify`
+// and `sessions` are a client's.
+dictionary ReloadOptions : TlsOptions {
+  (TlsMaterial or sequence<TlsMaterial>)? clientCa = null;
+  ClientAuth clientAuth = "required";
+  object? sniContexts = null;           // by name or "*.name": TlsOptions
+};
+
+// Those of SocketOptions are taken beside these, `sni` and `connectTimeout` apart.
+dictionary ListenOptions : ReloadOptions {
+  unsigned long backlog = 4096;
+  boolean reusePort = false;
+  boolean ipv6Only = false;
+  unsigned long maxHandshakes = 1024;
+  boolean proxyProtocol = false;
+  sequence<DOMString>? trustedProxies = null;          // networks, and "unix:"
+};
+
+[Exposed=*]
+interface ServerSocket {
+  readonly attribute ReadableStream readable;          // of Sockets
+  readonly attribute Promise<SocketInfo> opened;
+  readonly attribute Promise<undefined> closed;
+  readonly attribute DOMString localAddress;
+  readonly attribute SecureTransportKind secureTransport;
+
+  Promise<undefined> close(optional any reason);
+  undefined reload(optional ReloadOptions opts = {});
 };

@@ -23,6 +23,7 @@ import wsockets
 from wsockets import SocketError
 from wsockets.mixed_options import AdoptMembers, UpgradeMembers
 from wsockets.options import SocketOptionsMembers
+from wsockets.server import ListenMembers, ReloadMembers
 from wsockets.tls import TlsOptionsMembers
 
 from . import webidl
@@ -50,6 +51,7 @@ INTERFACE_CLASSES: dict[str, Any] = {
 # and functions and methods that are ours alone.
 ADDITIONS: dict[str, set[str]] = {
     "ReadableStreamReadResult": {"count", "index"},  # it is a tuple
+    "ServerSocket": {"stats"},
     "Socket": {"bridge", "tls_info"},
     "SocketAddress": {"numeric"},
 }
@@ -67,6 +69,7 @@ EXPORTED_ADDITIONS = {
     "Promise",
     "ReadableStreamAsyncIterator",
     "Resolver",
+    "ServerStats",
     "SessionCache",
     "SocketError",
     "TlsInfo",
@@ -76,6 +79,7 @@ EXPORTED_ADDITIONS = {
     "createBridge",
     "create_bridge",
     "deny_private",
+    "listen",
 }
 
 
@@ -337,13 +341,15 @@ def test_a_dictionary_has_no_members_that_are_neither_standard_nor_listed(
         ("TlsOptions", TlsOptionsMembers),
         ("StartTlsOptions", UpgradeMembers),
         ("AdoptOptions", AdoptMembers),
+        ("ReloadOptions", ReloadMembers),
+        ("ListenOptions", ListenMembers),
     ],
 )
 def test_type_checkers_know_every_member_in_both_spellings(
     name: str, members: Any
 ) -> None:
     known = [*IDL.fields(name)]
-    if name == "AdoptOptions":  # as its comment says
+    if name in ("AdoptOptions", "ListenOptions"):  # as their comments say
         known += IDL.fields("SocketOptions")
     expected = {each for field in known for each in {field, snake(field)}}
     assert set(members.__annotations__) == expected

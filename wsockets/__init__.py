@@ -19,6 +19,7 @@ from .errors import AbortError, ErrorCode, SocketError
 from .events import Event, EventTarget
 from .options import SecureTransportKind, SocketOptions
 from .promise import Promise
+from .server import ServerSocket, ServerStats, listen
 from .socket import Socket
 from .socket_info import SocketInfo
 from .streams import (
@@ -55,6 +56,8 @@ __all__ = [
     "ReadableStreamDefaultReader",
     "Resolver",
     "SecureTransportKind",
+    "ServerSocket",
+    "ServerStats",
     "SessionCache",
     "Socket",
     "SocketAddress",
@@ -71,4 +74,5 @@ __all__ = [
     "createBridge",
     "create_bridge",
     "deny_private",
+    "listen",
 ]

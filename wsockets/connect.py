@@ -28,6 +28,7 @@ from .options import (
     spellings,
 )
 from .runtime import Runtime, current
+from .server import ListenMembers, ServerSocket, start_listening
 from .socket import Socket
 from .tls import TlsOptions
 
@@ -180,6 +181,21 @@ class Binding:
         if isinstance(fd, _socket.socket):
             fd.detach()
         return socket
+
+    def listen(
+        self,
+        address: AnySocketAddress | _socket.socket | int,
+        options: object = None,
+        /,
+        *,
+        nursery: object = None,
+        **members: Unpack[ListenMembers],
+    ) -> ServerSocket:
+        """`listen()` with the TLS settings of this object, `ca` and `verify` apart.
+
+        Those two are for the servers that it connects to.
+        """
+        return start_listening(self.tls, address, options, nursery, members)
 
 
 _default: Final = Binding()

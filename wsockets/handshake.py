@@ -22,12 +22,19 @@ Role: TypeAlias = Literal["client", "server"]
 
 @attrs.frozen
 class Security:
-    """What a TLS handshake on a socket needs to know beside its options."""
+    """What a TLS handshake on a socket needs to know beside its options.
+
+    And one thing more that goes from a socket to the one that takes it over: the
+    address of the peer, where a trusted proxy `announced` it.
+    """
 
     options: TlsOptions
     hostname: str | None = None
     port: int | None = None
     role: Role = "client"
+    client_auth: tls.ClientAuth = "required"
+    server_names: tls.ServerNames | None = None
+    announced: str | None = None
 
 
 @attrs.frozen
@@ -39,6 +46,8 @@ class Handshake:
     alpn: tuple[str, ...]
     role: Role
     port: int | None
+    client_auth: tls.ClientAuth
+    server_names: tls.ServerNames | None
 
     @classmethod
     def make(
@@ -62,6 +71,8 @@ class Handshake:
             alpn=options.alpn if upgrade.alpn is None else upgrade.alpn,
             role=security.role,
             port=security.port,
+            client_auth=security.client_auth,
+            server_names=security.server_names,
         )
 
     def check(self) -> None:
@@ -73,7 +84,13 @@ class Handshake:
     ) -> TlsConnection:
         """A TLS connection over `sock`, its handshake still to be done."""
         if self.role == "server":
-            engine = tls.server_connection(self.options, self.alpn, sock)
+            engine = tls.server_connection(
+                self.options,
+                self.alpn,
+                sock,
+                client_auth=self.client_auth,
+                server_names=self.server_names,
+            )
         else:
             engine = tls.client_connection(
                 self.options, self.names, self.alpn, sock, port=self.port

@@ -28,6 +28,7 @@ __all__ = [
     "UpgradeMembers",
     "UpgradeOptions",
     "read_adopt",
+    "read_mixed",
     "read_upgrade",
 ]
 
@@ -90,7 +91,7 @@ def read_upgrade(
     base: TlsOptions, options: object, members: Mapping[str, object]
 ) -> tuple[UpgradeOptions, TlsOptions]:
     """The options of `startTls()`: its own, and TlsOptions over those of `base`."""
-    own, over = _read("startTls()", (UpgradeOptions, TlsOptions), options, members)
+    own, over = read_mixed("startTls()", (UpgradeOptions, TlsOptions), options, members)
     return UpgradeOptions(**own), attrs.evolve(base, **over) if over else base
 
 
@@ -98,7 +99,7 @@ def read_adopt(
     base: TlsOptions, options: object, members: Mapping[str, object]
 ) -> tuple[SocketOptions, AdoptOptions, TlsOptions]:
     """The options of `adopt()`, of each kind."""
-    first, own, over = _read(
+    first, own, over = read_mixed(
         "adopt()", (SocketOptions, AdoptOptions, TlsOptions), options, members
     )
     return (
@@ -108,13 +109,16 @@ def read_adopt(
     )
 
 
-def _read(
+def read_mixed(
     where: str,
     classes: tuple[type[attrs.AttrsInstance], ...],
     options: object,
     members: Mapping[str, object],
 ) -> list[dict[str, Any]]:
-    """What was given of each class, by the names of its attributes."""
+    """What was given of each class, by the names of its attributes.
+
+    SocketError (code "option") and TypeError like `given_members`.
+    """
     keywords = [
         {name: value for name, value in members.items() if name in spellings(cls)}
         for cls in classes

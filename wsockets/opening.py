@@ -7,13 +7,16 @@ and the whole can be given up at any moment. Whatever ends it early leaves no fd
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Awaitable, Callable
+from socket import SHUT_WR
 from typing import TYPE_CHECKING, final
 
 from .connection import Connection, PlainConnection, TlsConnection
 from .errors import SocketError
 from .handshake import Handshake
+from .linger import linger
 from .options import SocketOptions
 from .runtime import Runtime, Scope
 from .runtime.gate import Gate
@@ -111,10 +114,26 @@ class Opening:
             while (want := connection.handshake()) is not None:
                 await gate.wait(want)
             alpn = connection.finish_handshake(handshake.alpn, options.alpnRequired)
+        except SocketError:
+            self._leave(sock, handshake)
+            raise
         except BaseException:
             sock.close()
             raise
         return connection, alpn
+
+    def _leave(self, sock: _socket.socket, handshake: Handshake) -> None:
+        """Close after a handshake that failed; a client may learn why from an alert.
+
+        Which a reset would destroy, and whoever has certificate and request sent
+        in one breath would be reset.
+        """
+        if handshake.role == "client":
+            sock.close()
+            return
+        with contextlib.suppress(OSError):
+            sock.shutdown(SHUT_WR)
+        linger(self._runtime, sock, self._options.closeTimeout)
 
     def _too_late(self, shaking: bool) -> SocketError:
         options = self._options

@@ -435,7 +435,7 @@ class Socket:
             return
         sock = connection.socket
         try:
-            info = info_of(sock, alpn)
+            info = info_of(sock, alpn, self._security.announced)
         except BaseException:
             connection.close()
             raise

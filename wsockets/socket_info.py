@@ -16,7 +16,8 @@ class SocketInfo:
     """What `opened` resolves to: the two ends, and the protocol agreed on.
 
     Addresses are numeric, "127.0.0.1:443", "[::1]:443" or "unix:/path"; the
-    remote one is the proxy's where there is one.
+    remote one is the proxy's where one was connected through, and what a trusted
+    proxy announced where one has connected here.
     https://sockets-api.proposal.wintertc.org/#socketinfo-dictionary
     """
 
@@ -35,10 +36,15 @@ class SocketInfo:
         return self.localAddress
 
 
-def info_of(sock: _socket.socket, alpn: str | None) -> SocketInfo:
-    """What is known of a connected `sock`; not its ends if the peer has reset it."""
+def info_of(
+    sock: _socket.socket, alpn: str | None, announced: str | None = None
+) -> SocketInfo:
+    """What is known of a connected `sock`; not its ends if the peer has reset it.
+
+    `announced` is the peer's address, where a proxy has told it.
+    """
     try:
         peer, own = sock.getpeername(), sock.getsockname()
     except OSError:
-        return SocketInfo(alpn=alpn)
-    return SocketInfo(format_address(peer), format_address(own), alpn)
+        return SocketInfo(remoteAddress=announced, alpn=alpn)
+    return SocketInfo(announced or format_address(peer), format_address(own), alpn)

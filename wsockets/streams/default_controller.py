@@ -207,6 +207,16 @@ class ReadableStreamDefaultController:
             return True
         return self._high_water_mark - self._queue_total_size > coming
 
+    def _queued(self) -> int:
+        """How many chunks wait for a reader."""
+        return len(self._queue)
+
+    @protect
+    def _drop(self) -> None:
+        """End the stream now: reads are done, and what was queued is discarded."""
+        self.stream._close()
+        self._reset_queue()
+
     def _call_pull_if_needed(self) -> None:
         if not self._should_call_pull():
             return
