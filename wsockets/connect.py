@@ -23,11 +23,12 @@ from .opening import Opening
 from .options import (
     SocketOptions,
     SocketOptionsMembers,
+    check_nursery,
     given_members,
     read_members,
     spellings,
 )
-from .runtime import Runtime, current
+from .runtime import current
 from .server import ListenMembers, ServerSocket, start_listening
 from .socket import Socket
 from .tls import TlsOptions
@@ -126,7 +127,7 @@ class Binding:
             SocketOptions, options, members, where="connect()", refuse=_TLS_ELSEWHERE
         )
         runtime = current()
-        _check_nursery(runtime, nursery)
+        check_nursery(runtime, nursery)
         if isinstance(target, SocketAddress):
             security = Security(self.tls, target.hostname, target.port)
         else:
@@ -160,7 +161,7 @@ class Binding:
         """`adopt()` with the settings of this object."""
         wanted, own, tls_options = read_adopt(self.tls, options, members)
         runtime = current()
-        _check_nursery(runtime, nursery)
+        check_nursery(runtime, nursery)
         security = Security(tls_options, own.hostname, role=own.role)
         handshake = _first_handshake(wanted, security)
         sock = _take(fd)
@@ -254,14 +255,6 @@ def _first_handshake(options: SocketOptions, security: Security) -> Handshake | 
         return None
     handshake.check()
     return handshake
-
-
-def _check_nursery(runtime: Runtime, nursery: object) -> None:
-    if nursery is not None and not runtime.accepts_nursery(nursery):
-        raise SocketError(
-            f"nursery is one of {runtime.name}'s, not {type(nursery).__name__}",
-            code="option",
-        )
 
 
 def _take(fd: int | _socket.socket) -> _socket.socket:

@@ -34,6 +34,7 @@ from typing import (
 import attrs
 
 from .errors import SocketError
+from .runtime import Runtime
 
 __all__ = [
     "SecureTransportKind",
@@ -45,6 +46,7 @@ __all__ = [
     "a_host_name",
     "a_signal",
     "a_size",
+    "check_nursery",
     "given_members",
     "option_error",
     "protocol_names",
@@ -297,6 +299,15 @@ def protocol_names(value: Iterable[str]) -> tuple[str, ...]:
             )
         names.append(name)
     return tuple(names)
+
+
+def check_nursery(runtime: Runtime, nursery: object) -> None:
+    """SocketError (code "option") unless `nursery` is one of the runtime's, or None."""
+    if nursery is not None and not runtime.accepts_nursery(nursery):
+        raise SocketError(
+            f"nursery is one of {runtime.name}'s, not {type(nursery).__name__}",
+            code="option",
+        )
 
 
 # -- the options of connect()
