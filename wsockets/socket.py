@@ -626,6 +626,9 @@ class Socket:
         if self._state is _State.OPEN and not self._options.allowHalfOpen:
             self._start_closing()
 
+    def _read_cancelled(self) -> None:
+        """That direction has ended, and nothing else."""
+
     def _write_ended(self) -> None:
         if self._state is _State.CLOSING:
             self._finish_closing()

@@ -25,6 +25,11 @@ The end. `close` sends what is queued and then the end; `abort` drops the queue,
 and lets a TLS record that is half out go out, since the other direction lives
 on. Both are tried at once and finished by the flusher.
 
+Messages. A readable can also deliver whole objects, datagrams for instance: its
+source gives one a call, there are no buffers to read into, and as one message
+tells nothing of whether more are waiting, each read looks. What sends messages is
+`message_writable`: a message goes out whole or not at all.
+
 Who owns what: the channel (a connection, see below) and the gate belong to the
 owner, the socket. The controllers tell the owner what they notice, and the
 owner ends them through the streams' `_close`, `_fail` and `_finish`. Before
@@ -33,12 +38,23 @@ the socket is open there is no channel; reads and writes are queued.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import SocketError
 from ..runtime.gate import Want
 
-__all__ = ["Channel", "Owner", "Source"]
+__all__ = ["Channel", "Messages", "Owner", "PatientOwner", "Source"]
+
+
+class Messages(Protocol):
+    """Where whole messages come from, tried now: nothing here waits."""
+
+    def receive(self, limit: int, /) -> Any:
+        """The next message, any object that is true; None at the end; or a Want.
+
+        `limit` is how many bytes a read takes. Failures are SocketErrors, and
+        final.
+        """
 
 
 class Source(Protocol):
@@ -80,11 +96,18 @@ class Owner(Protocol):
     def _read_ended(self) -> None:
         """The peer's end was read; the readable is closed."""
 
+    def _read_cancelled(self) -> None:
+        """Nobody will read any more; the readable is closed."""
+
     def _write_ended(self) -> None:
         """The end was sent; the writable is closed or errored."""
 
     def _failed(self, error: SocketError) -> None:
         """The connection is broken. Ends both streams."""
+
+
+class PatientOwner(Owner, Protocol):
+    """Who decides how long a peer may take nothing of what is sent."""
 
     def _stall_limit(self) -> float | None:
         """How long sending may make no progress now, in seconds."""

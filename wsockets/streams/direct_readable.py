@@ -8,7 +8,7 @@ from ..errors import SocketError
 from ..promise import FULFILLED, PENDING, Promise, fulfilled, rejected
 from ..runtime import Line, Runtime, protect
 from ..runtime.gate import Gate, Want
-from .channel import Channel, Owner, Source
+from .channel import Channel, Messages, Owner, Source
 from .prepended import Prepended
 from .readable import ReadableState, ReadableStream, ReadResult
 
@@ -66,7 +66,10 @@ _tuple: Final = tuple.__new__
 
 @final
 class DirectReadable:
-    """The controller of a readable that receives in the task that reads."""
+    """The controller of a readable that receives in the task that reads.
+
+    With `messages` the stream is not one of bytes: see `Messages`.
+    """
 
     __slots__ = (
         "_channel",
@@ -80,16 +83,18 @@ class DirectReadable:
         "_untried",
         "_vacant",
         "_want",
+        "fills_buffers",
         "stream",
     )
 
-    fills_buffers = True
-
-    def __init__(self, runtime: Runtime, gate: Gate, owner: Owner) -> None:
+    def __init__(
+        self, runtime: Runtime, gate: Gate, owner: Owner, *, messages: bool = False
+    ) -> None:
         self._runtime = runtime
         self._gate = gate
         self._owner = owner
-        self._channel: Source | None = None
+        self.fills_buffers = not messages
+        self._channel: Source | Messages | None = None
         self._requests: dict[ReadRequest, None] = {}
         # Whose awaiter leads; vacant while that one has not woken up yet.
         self._leader: ReadRequest | None = None
@@ -104,7 +109,7 @@ class DirectReadable:
         self.stream = ReadableStream._make(runtime, self)
 
     @protect
-    def open(self, channel: Channel) -> None:
+    def open(self, channel: Channel | Messages) -> None:
         """From now on there is something to receive from."""
         self._channel = channel
         self._want = Want.READ
@@ -141,7 +146,7 @@ class DirectReadable:
             except SocketError as error:
                 self._owner._failed(error)
                 return rejected(self._runtime, error)
-            if got.__class__ is bytes:
+            if got.__class__ is not Want:
                 # Every field that a settled promise is asked for, and no more.
                 request: ReadRequest = _new(ReadRequest)
                 request._runtime = self._runtime
@@ -151,7 +156,7 @@ class DirectReadable:
                 if not got:
                     self._end()
                 return request
-            self._want = got  # type: ignore[assignment]
+            self._want = got
         elif not self._expect_wait:
             self._untried = True
         return self._queue(limit, None, 0)
@@ -168,6 +173,7 @@ class DirectReadable:
         return request
 
     def cancel(self, reason: object) -> Promise[None]:
+        self._owner._read_cancelled()
         return fulfilled(self._runtime, None)
 
     @protect
@@ -288,7 +294,9 @@ class DirectReadable:
                             await self._gate.wait(self._want)
                             if request._state == PENDING:
                                 self._serve()
-                                self._expect_wait = _is_short(request)
+                                self._expect_wait = self.fills_buffers and _is_short(
+                                    request
+                                )
                     finally:
                         self._leader = None
                 else:
@@ -345,7 +353,7 @@ def _is_short(request: ReadRequest) -> bool:
     return _has_data(request) and len(request._value.value) < request._limit
 
 
-def _receive(channel: Source, request: ReadRequest) -> bool | Want | None:
+def _receive(channel: Any, request: ReadRequest) -> bool | Want | None:
     """Receive for one request: whether it is settled, or None at the end."""
     view = request._view
     if view is None:

@@ -11,7 +11,7 @@ from ..errors import SocketError
 from ..promise import Promise, fulfilled, rejected
 from ..runtime import Runtime, protect
 from ..runtime.gate import Gate, Want
-from .channel import Channel, Owner
+from .channel import Channel, PatientOwner
 from .chunks import as_bytes
 from .writable import WritableStream
 
@@ -50,7 +50,11 @@ class DirectWritable:
     )
 
     def __init__(
-        self, runtime: Runtime, gate: Gate, owner: Owner, high_water_mark: int
+        self,
+        runtime: Runtime,
+        gate: Gate,
+        owner: PatientOwner,
+        high_water_mark: int,
     ) -> None:
         self._runtime = runtime
         self._gate = gate

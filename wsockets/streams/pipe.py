@@ -75,6 +75,7 @@ class _Pipe:
     __slots__ = (
         "_destination",
         "_flags",
+        "_last",
         "_reader",
         "_scope",
         "_signal",
@@ -97,6 +98,8 @@ class _Pipe:
         self._reader: ReadableStreamDefaultReader = source.getReader()
         self._writer: WritableStreamDefaultWriter = destination.getWriter()
         self._scope: Scope = source._runtime.scope()
+        # The last write that was queued; what comes before it is sent before.
+        self._last: Promise[None] | None = None
         self.done: Promise[None] = Promise(source._runtime)
 
     async def run(self) -> None:
@@ -135,7 +138,9 @@ class _Pipe:
                 if done:
                     return
                 # Not awaited: `ready` is what slows the pipe down.
-                writer.write(value)
+                written = writer.write(value)
+                if written._is_pending():
+                    self._last = written
         except Exception:
             # Either stream's error; the states tell which.
             return
@@ -143,9 +148,10 @@ class _Pipe:
     async def _shut_down(self) -> BaseException | None:
         """End what is to be ended; the error that `done` gets, if any."""
         actions, error = self._decide()
-        if self._destination._state is WritableState.WRITABLE:
-            # Every chunk that was read is written first: an empty one comes last.
-            await _outcome(self._destination._controller.write(b""))
+        last = self._last
+        if last is not None and self._destination._state is WritableState.WRITABLE:
+            # Every chunk that was read is written first.
+            await _outcome(last)
         failures = [await _outcome(promise) for promise in [act() for act in actions]]
         return next((failure for failure in failures if failure is not None), error)
 

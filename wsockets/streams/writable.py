@@ -59,7 +59,7 @@ class WritableController(Protocol):
 
 @final
 class WritableStream:
-    """A sink of bytes, written to by one writer at a time.
+    """A sink of bytes or messages, written to by one writer at a time.
 
     Streams are attributes of a Socket; they are not constructed.
     https://streams.spec.whatwg.org/#ws-class
