@@ -238,9 +238,9 @@ async def test_close_sends_what_is_queued_first() -> None:
     async with place() as here:
         written = here.writer.write(here.message("one", Want.WRITE))
         closed = here.writer.close()
+        assert here.owner.told == []
         with pytest.raises(TypeError, match="closed before"):
             await here.writer.write(here.message("two"))
-        assert here.owner.told == []
         await closed
         assert not written._is_pending()
         assert here.sent == ["one"]
