@@ -25,6 +25,7 @@ from wsockets.mixed_options import AdoptMembers, UpgradeMembers
 from wsockets.options import SocketOptionsMembers
 from wsockets.server import ListenMembers, ReloadMembers
 from wsockets.tls import TlsOptionsMembers
+from wsockets.udp.options import UDPSocketOptionsMembers
 
 from . import webidl
 from .webidl import MISSING
@@ -38,6 +39,9 @@ DICTIONARY_CLASSES: dict[str, Any] = {
     "SocketInfo": wsockets.SocketInfo,
     "SocketOptions": wsockets.SocketOptions,
     "TlsOptions": wsockets.TlsOptions,
+    "UDPMessage": wsockets.UDPMessage,
+    "UDPSocketOpenInfo": wsockets.UDPSocketOpenInfo,
+    "UDPSocketOptions": wsockets.UDPSocketOptions,
 }
 
 # An interface in the text, a function and a method here.
@@ -56,7 +60,7 @@ ADDITIONS: dict[str, set[str]] = {
     "SocketAddress": {"numeric"},
 }
 # Names that the files define, and that are no classes here.
-EXPORTED_TYPES = {"AnySocketAddress", "SecureTransportKind"}
+EXPORTED_TYPES = {"AnySocketAddress", "SecureTransportKind", "SocketDnsQueryType"}
 EXPORTED_ADDITIONS = {
     "AbortError",
     "Bridge",
@@ -128,6 +132,7 @@ def test_a_name_has_both_spellings_and_a_keyword_an_underscore() -> None:
 BUILT_IN = {
     "any", "object", "boolean", "double", "undefined", "unsigned", "short", "long",
     "unrestricted", "DOMString", "ArrayBufferView", "Promise", "sequence", "or",
+    "BufferSource", "FrozenArray", "octet",
 }  # fmt: skip
 
 
@@ -314,7 +319,9 @@ def test_a_dictionary_member_exists_in_both_spellings_with_its_default(
         assert isinstance(default, bool) is isinstance(field.default, bool)
 
 
-@pytest.mark.parametrize("name", ["SocketOptions", "TlsOptions", "BindingOptions"])
+@pytest.mark.parametrize(
+    "name", ["SocketOptions", "TlsOptions", "UDPSocketOptions", "BindingOptions"]
+)
 def test_options_are_made_by_keywords_in_either_spelling(name: str) -> None:
     cls: Any = DICTIONARY_CLASSES.get(name, wsockets.Binding)
     signature = inspect.signature(cls)
@@ -343,6 +350,7 @@ def test_a_dictionary_has_no_members_that_are_neither_standard_nor_listed(
         ("AdoptOptions", AdoptMembers),
         ("ReloadOptions", ReloadMembers),
         ("ListenOptions", ListenMembers),
+        ("UDPSocketOptions", UDPSocketOptionsMembers),
     ],
 )
 def test_type_checkers_know_every_member_in_both_spellings(
@@ -359,13 +367,13 @@ def test_type_checkers_know_every_member_in_both_spellings(
 # -- enums
 
 
-def test_secure_transport_kind_has_the_values_of_the_enum() -> None:
-    values = set(typing.get_args(wsockets.SecureTransportKind))
-    assert values == IDL.enums["SecureTransportKind"]
+@pytest.mark.parametrize("name", ["SecureTransportKind", "SocketDnsQueryType"])
+def test_an_exported_literal_has_the_values_of_the_enum(name: str) -> None:
+    assert set(typing.get_args(getattr(wsockets, name))) == IDL.enums[name]
 
 
 def enum_fields() -> Iterator[Any]:
-    for name in ("SocketOptions", "TlsOptions"):
+    for name in ("SocketOptions", "TlsOptions", "UDPSocketOptions"):
         for field in IDL.fields(name).values():
             values = IDL.enums.get(field.type.removesuffix("?"))
             if values is not None:
@@ -404,7 +412,11 @@ def test_the_library_exports_what_the_files_define_and_what_is_listed() -> None:
 async def test_attributes_of_live_objects_cannot_be_set_or_deleted() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
-        async with wsockets.adopt(ours) as made:
+        async with (
+            wsockets.adopt(ours) as made,
+            wsockets.UDPSocket(localAddress="127.0.0.1") as datagrams,
+        ):
+            opened = await datagrams.opened
             controller = wsockets.AbortController()
             event = wsockets.Event("abort")
             controller.signal.dispatchEvent(event)
@@ -414,10 +426,13 @@ async def test_attributes_of_live_objects_cannot_be_set_or_deleted() -> None:
                 "AbortController": controller,
                 "AbortSignal": controller.signal,
                 "Event": event,
+                "MulticastController": opened.multicastController,
                 "ReadableStream": made.readable,
                 "ReadableStreamDefaultReader": reader,
                 "Socket": made,
                 "SocketInfo": await made.opened,
+                "UDPSocket": datagrams,
+                "UDPSocketOpenInfo": opened,
                 "WritableStream": made.writable,
                 "WritableStreamDefaultWriter": writer,
             }
@@ -432,6 +447,8 @@ async def test_attributes_of_live_objects_cannot_be_set_or_deleted() -> None:
         ("SocketOptions", wsockets.SocketOptions()),
         ("TlsOptions", wsockets.TlsOptions()),
         ("Binding", wsockets.Binding()),
+        ("UDPMessage", wsockets.UDPMessage(b"")),
+        ("UDPSocketOptions", wsockets.UDPSocketOptions()),
         ("ReadableStreamReadResult", wsockets.ReadResult(b"", False)),
     ):
         check_read_only(name, value)

@@ -32,6 +32,14 @@ from .streams import (
     WritableStreamDefaultWriter,
 )
 from .tls import SessionCache, TlsInfo, TlsOptions
+from .udp import (
+    MulticastController,
+    SocketDnsQueryType,
+    UDPMessage,
+    UDPSocket,
+    UDPSocketOpenInfo,
+    UDPSocketOptions,
+)
 
 __all__ = [
     "AbortController",
@@ -47,6 +55,7 @@ __all__ = [
     "ErrorCode",
     "Event",
     "EventTarget",
+    "MulticastController",
     "Policy",
     "Promise",
     "ReadResult",
@@ -61,11 +70,16 @@ __all__ = [
     "SessionCache",
     "Socket",
     "SocketAddress",
+    "SocketDnsQueryType",
     "SocketError",
     "SocketInfo",
     "SocketOptions",
     "TlsInfo",
     "TlsOptions",
+    "UDPMessage",
+    "UDPSocket",
+    "UDPSocketOpenInfo",
+    "UDPSocketOptions",
     "UnixAddress",
     "WritableStream",
     "WritableStreamDefaultWriter",
