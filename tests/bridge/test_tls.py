@@ -314,19 +314,23 @@ async def test_records_have_the_size_of_packets(
 
 
 async def test_openssl_asks_for_new_keys(engine: Engine) -> None:
-    async with s_server("-tls1_3") as (program, address):
+    update = b"TLS 1.3, Handshake [length 0005], KeyUpdate"
+    async with s_server("-tls1_3", "-msg") as (program, address):
         host, port = address.split(":")
         with socket.create_connection((host, int(port))) as sock:
             sock.setblocking(False)
             with trio.fail_after(WITHIN):
-                connection: TlsConnection = await secured(sock)
+                connection = await secured(sock)
             async with either("unix") as (sink, other):
                 async with bridged(engine, connection, sink):
-                    with trio.fail_after(WITHIN):
-                        for number in range(3):
-                            await program.type("K\n")
-                            await program.type(f"line {number}\n")
-                            line = b"line %d\n" % number
+                    for number in range(3):
+                        await program.type("K\n")
+                        await program.says("(?s)" + (number + 1) * ">>> .*KeyUpdate.*")
+                        line = b"line %d\n" % number
+                        await program.type(line)
+                        with trio.fail_after(WITHIN):
                             assert await other.receive_exactly(len(line)) == line
-                            await other.send(b"heard %d\n" % number)
-                            await program.says(f"heard {number}")
+                        await other.send(b"heard %d\n" % number)
+                        await program.says(f"heard {number}")
+                    # The answer goes out before the data does.
+                    assert program.said.count(b"<<< " + update) == 3
