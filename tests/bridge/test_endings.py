@@ -21,6 +21,7 @@ from tests.bridge.harness import (
     packet,
     sink_of,
     streams,
+    until,
 )
 from tests.leaks import Snapshot, left_behind
 from wsockets.bridge.sink import open_sink
@@ -266,3 +267,25 @@ async def test_nothing_that_comes_later_changes_how_it_ended(engine: Engine) -> 
             running.pump.stop(1.0)
             assert running.pump.ended is end
             assert running.pump.stats == BridgeStats()
+
+
+@pytest.mark.parametrize("direction", ["encrypt", "decrypt"])
+async def test_an_end_that_is_not_to_be_passed_on_is_told_only(
+    engine: Engine, kind: Kind, half: str, direction: Direction
+) -> None:
+    async with joined(kind) as (connection, peer), either(half) as (sink, other):
+        source, target = (other, peer) if direction == "encrypt" else (peer, other)
+        async with bridged(engine, connection, sink, half_close=False) as running:
+            with trio.fail_after(WITHIN):
+                await source.send(b"last words")
+                await source.end()
+                assert await target.receive_exactly(10) == b"last words"
+            await until(lambda: direction in running.finished)
+            # The other direction goes on, and nobody has told the target.
+            with trio.fail_after(WITHIN):
+                await target.send(b"an answer")
+                assert await source.receive_exactly(9) == b"an answer"
+            with trio.move_on_after(0.05) as scope:
+                await target.receive()
+            assert scope.cancelled_caught
+            assert running.pump.ended is None

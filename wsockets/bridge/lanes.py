@@ -108,6 +108,7 @@ class Lane:
         self._cutter: Cutter | None = None
         self._datagrams: Datagrams | None = None
         self._packets = work.framing is not Framing.STREAM
+        self._half_close = work.half_close
         self._size = _STREAM
         if self._packets:
             self._arrange(work)
@@ -231,8 +232,9 @@ class Lane:
             self._cutter.end()
             if self._cutter.error is not None:
                 raise Broken(self.source.side, "framing", self._cutter.error)
-        if self._packets and self.direction == "decrypt":
-            # A device outlives the connection.
+        outlives = self._packets and self.direction == "decrypt"
+        if outlives or not self._half_close:
+            # A device goes on without the connection.
             return True
         while not self._pump.over and (want := self.target.finish()) is not None:
             await self._wait_for_target(want)
