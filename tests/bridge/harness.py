@@ -418,6 +418,18 @@ class Running:
         self._news.set()
         self._news = trio.Event()
 
+    async def counts(self, direction: Direction, **expected: int) -> None:
+        """The counters come to this; they may lag behind what has arrived."""
+
+        def now() -> dict[str, int]:
+            flow = getattr(self.pump.stats, direction)._asdict()
+            return {name: flow[name] for name in expected}
+
+        with contextlib.suppress(trio.TooSlowError), trio.fail_after(WITHIN):
+            while now() != expected:
+                await trio.lowlevel.checkpoint()
+        assert now() == expected
+
     async def until_finished(self, direction: Direction) -> None:
         """Until a notice that `direction` has ended; lets go of its target."""
         with trio.fail_after(WITHIN):

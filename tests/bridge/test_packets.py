@@ -77,10 +77,9 @@ async def test_the_stream_is_cut_into_packets(
             await peer.send(b"".join(MIXED))
             found = await received(other, len(MIXED))
             assert found == [prefix + one for one in MIXED]
-            stats = running.pump.stats
-            assert stats.decrypt.packets == len(MIXED)
-            assert stats.decrypt.bytes == sum(map(len, MIXED))
-            assert stats.decrypt.drops == 0
+            await running.counts(
+                "decrypt", packets=len(MIXED), bytes=sum(map(len, MIXED)), drops=0
+            )
 
 
 @pytest.mark.parametrize("framing", [IP, LENGTH16])
@@ -126,7 +125,7 @@ async def test_what_was_received_before_is_cut_as_well(
         ) as running:
             await peer.send(whole[250:])
             assert [len(one) for one in await received(other, 3)] == [100, 200, 300]
-            assert running.pump.stats.decrypt.packets == 3
+            await running.counts("decrypt", packets=3)
 
 
 async def test_datagrams_come_out_of_their_lengths(
@@ -139,8 +138,7 @@ async def test_datagrams_come_out_of_their_lengths(
         async with bridged(engine, connection, sink, framing=LENGTH16) as running:
             await peer.send(stream)
             assert await received(other, len(frames)) == frames
-            assert running.pump.stats.decrypt.packets == len(frames)
-            assert running.pump.stats.decrypt.bytes == sum(sizes)
+            await running.counts("decrypt", packets=len(frames), bytes=sum(sizes))
 
 
 async def test_the_longest_packets_pass(engine: Engine, kind: Kind) -> None:
@@ -171,7 +169,7 @@ async def test_a_sink_that_takes_a_packet_in_part_gets_the_rest(
                         nursery.start_soon(peer.send, b"".join(packets))
                         found = await other.receive_exactly(len(expected))
                 assert found == expected
-                assert running.pump.stats.decrypt.packets == len(packets)
+                await running.counts("decrypt", packets=len(packets))
 
 
 # -- from the device to the connection
@@ -193,9 +191,12 @@ async def test_each_packet_is_a_record_of_its_own(
                 assert [await peer.receive() for _ in MIXED] == list(MIXED)
             records = records_of(bytes(peer.wire))
             assert [record[0] for record in records] == [DATA] * len(MIXED)
-            stats = running.pump.stats
-            assert stats.encrypt.packets == stats.encrypt.records == len(MIXED)
-            assert stats.encrypt.bytes == sum(map(len, MIXED))
+            await running.counts(
+                "encrypt",
+                packets=len(MIXED),
+                records=len(MIXED),
+                bytes=sum(map(len, MIXED)),
+            )
 
 
 async def test_under_pressure_too(engine: Engine, rng: random.Random) -> None:
@@ -230,8 +231,7 @@ async def test_in_the_clear_packets_follow_each_other(
             whole = b"".join(MIXED)
             with trio.fail_after(WITHIN):
                 assert await peer.receive_exactly(len(whole)) == whole
-            assert running.pump.stats.encrypt.packets == len(MIXED)
-            assert running.pump.stats.encrypt.records == 0
+            await running.counts("encrypt", packets=len(MIXED), records=0)
 
 
 @pytest.mark.parametrize("prefix", [b"", PREFIX], ids=["bare", "prefix"])
@@ -249,10 +249,12 @@ async def test_datagrams_travel_behind_their_lengths(
             expected = b"".join(struct.pack("!H", len(one)) + one for one in frames)
             with trio.fail_after(WITHIN):
                 assert await peer.receive_exactly(len(expected)) == expected
-            stats = running.pump.stats
-            assert stats.encrypt.packets == len(frames)
-            assert stats.encrypt.bytes == sum(map(len, frames))
-            assert stats.encrypt.records == (len(frames) if kind == "tls" else 0)
+            await running.counts(
+                "encrypt",
+                packets=len(frames),
+                bytes=sum(map(len, frames)),
+                records=len(frames) if kind == "tls" else 0,
+            )
 
 
 async def test_what_is_shorter_than_a_packet_is_dropped(
@@ -267,8 +269,7 @@ async def test_what_is_shorter_than_a_packet_is_dropped(
             await other.put(PREFIX + packet(40))
             with trio.fail_after(WITHIN):
                 assert await peer.receive_exactly(40) == packet(40)
-            assert running.pump.stats.encrypt.drops == 3
-            assert running.pump.stats.encrypt.packets == 1
+            await running.counts("encrypt", packets=1, drops=3)
             assert running.pump.ended is None
 
 
@@ -291,10 +292,9 @@ async def test_between_connections_packets_are_cut_both_ways(
                     await one.send(b"".join(frames))
                     assert [await two.receive() for _ in frames] == frames
                     assert len(records_of(bytes(two.wire))) == len(frames)
-            stats = running.pump.stats
-            assert stats.encrypt.packets == stats.decrypt.packets == len(MIXED)
-            assert stats.encrypt.bytes == stats.decrypt.bytes
-            assert stats.encrypt.bytes == sum(map(len, MIXED))
+            total = sum(map(len, MIXED))
+            await running.counts("encrypt", packets=len(MIXED), bytes=total)
+            await running.counts("decrypt", packets=len(MIXED), bytes=total)
 
 
 # -- what is no packet
@@ -317,7 +317,7 @@ async def test_a_version_that_is_none_ends_it(
                 f"{byte:#04x}",
                 f"version {byte >> 4}",
             )
-            assert running.pump.stats.decrypt.packets == 1
+            await running.counts("decrypt", packets=1)
 
 
 async def test_so_does_one_from_the_device(

@@ -116,7 +116,7 @@ async def test_a_writer_of_single_bytes_is_heard_at_once(
                 for number in range(200):
                     await other.send(bytes([number]))
                     assert await peer.receive() == bytes([number])
-            assert running.pump.stats.encrypt.bytes == 200
+            await running.counts("encrypt", bytes=200)
 
 
 async def test_a_source_that_never_waits_leaves_others_their_turns(

@@ -300,8 +300,7 @@ async def test_an_incomplete_packet_is_unread(engine: Engine, kind: Kind) -> Non
             await peer.send(packet(100) + packet(200)[:77])
             with trio.fail_after(WITHIN):
                 assert await other.get() == packet(100)
-            while running.pump.stats.decrypt.packets < 1:
-                await trio.lowlevel.checkpoint()
+            await running.counts("decrypt", packets=1)
             running.pump.stop(1.0)
             assert await running.end() == STOPPED
             found = running.pump.remains().unread
