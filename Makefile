@@ -2,11 +2,14 @@
 VENV ?= .venv
 WORKERS ?= 4
 BIN := $(VENV)/bin
+NATIVE := wsockets/bridge/_native.abi3.so
+# What the compiler may not let pass; -fanalyzer is gcc's.
+STRICT := -Wall -Wextra -Werror $(shell $(CC) -fanalyzer -E - </dev/null >/dev/null 2>&1 && echo -fanalyzer)
 PYTEST := $(BIN)/python -m pytest
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-all stress coverage lint format typecheck docs \
+.PHONY: help demo test check native test-all stress coverage lint format typecheck docs \
 	bench debian clean
 
 help: ## what there is to make
@@ -17,8 +20,14 @@ demo: $(VENV)/.demo ## connect, TLS, STARTTLS and errors against embedded peers;
 	$(BIN)/python -m wsockets demo
 
 test: debian lint typecheck check ## every check; may install Debian packages
-check: $(VENV)/.dev ## the tests alone, with the coverage gate
+check: $(VENV)/.dev native ## the tests alone, with the coverage gate
 	$(PYTEST) -n $(WORKERS) --dist loadgroup --cov --cov-report=term-missing
+
+native: $(NATIVE) ## the native engine of bridges, for this source tree
+
+$(NATIVE): setup.py $(wildcard wsockets/bridge/native/*) | $(VENV)/.dev
+	CFLAGS="$(STRICT)" WSOCKETS_NATIVE=required \
+		$(BIN)/python setup.py -q build_ext --inplace --force
 
 lint: $(VENV)/.dev ## ruff, and the layers that imports must keep
 	$(BIN)/ruff check .
@@ -29,7 +38,7 @@ format: $(VENV)/.dev ## let ruff rewrite
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-typecheck: $(VENV)/.dev ## mypy --strict
+typecheck: $(VENV)/.dev native ## mypy --strict
 	$(BIN)/mypy
 
 docs: $(VENV)/.dev ## the documentation, in build/docs; warnings are errors

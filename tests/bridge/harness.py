@@ -61,9 +61,17 @@ Engine: TypeAlias = Callable[[Runtime, Work, Callable[[], None]], Pump]
 Kind: TypeAlias = Literal["plain", "tls"]
 Family: TypeAlias = Literal["tcp", "unix"]
 
-# All that there are; a behaviour is shown on each.
-ENGINES: Final[dict[str, Engine]] = {"python": python_pump}
 
+def native_pump(runtime: Runtime, work: Work, notify: Callable[[], None]) -> Pump:
+    """The native engine's, once it is built."""
+    from wsockets.bridge import native
+
+    native.configure()
+    return native.native_pump(runtime, work, notify)
+
+
+# All that there are; a behaviour is shown on each.
+ENGINES: Final[dict[str, Engine]] = {"native": native_pump, "python": python_pump}
 # Seconds in which anything that must happen has happened, on a loaded machine.
 WITHIN: Final = 20.0
 

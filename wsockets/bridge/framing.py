@@ -81,11 +81,7 @@ class Cutter:
     def end(self) -> None:
         """No more will come: an `error` if that is in the middle of a packet."""
         if self._rest and self.error is None:
-            self.error = SocketError(
-                f"the bytes end {len(self._rest)} bytes into the packet at byte "
-                f"{self._offset} of the stream",
-                code="state",
-            )
+            self.error = cut_off(len(self._rest), self._offset)
 
     def _measure(self, view: memoryview, begin: int, offset: int) -> int | None:
         """The length of the frame at `begin`; None if it cannot be known yet."""
@@ -101,7 +97,7 @@ class Cutter:
                 return None
             version = view[start] >> 4
             if version not in (4, 6):
-                self.error = _no_version(view[start], offset)
+                self.error = no_version(view[start], offset)
                 return None
             if available < (6 if version == 6 else 4):
                 return None
@@ -110,16 +106,11 @@ class Cutter:
             else:
                 length = int.from_bytes(view[start + 2 : start + 4])
                 if length < _IPV4_HEADER:
-                    self.error = SocketError(
-                        f"the packet at byte {offset} of the stream says it is IPv4 "
-                        f"and {length} bytes long, and its header alone has "
-                        f"{_IPV4_HEADER}",
-                        code="state",
-                    )
+                    self.error = too_short(length, offset)
                     return None
             extra = 0
         if length > self._longest:
-            self.error = _too_long(str(length), self._longest, offset)
+            self.error = too_long(str(length), self._longest, offset)
             return None
         return self._header + extra + length
 
@@ -152,17 +143,18 @@ class Datagrams:
             return None
         if length > self._longest:
             # It may have been longer than the read.
-            raise _too_long(f"{length} or more", self._longest, self._offset)
+            raise too_long(f"{length} or more", self._longest, self._offset)
         packet = data[self._prefix :]
         if self._framing is Framing.LENGTH16:
             packet = length.to_bytes(LENGTH) + packet
         elif packet[0] >> 4 not in (4, 6):
-            raise _no_version(packet[0], self._offset)
+            raise no_version(packet[0], self._offset)
         self._offset += len(packet)
         return packet
 
 
-def _no_version(byte: int, offset: int) -> SocketError:
+def no_version(byte: int, offset: int) -> SocketError:
+    """For a packet whose first `byte` has another version than IP's."""
     return SocketError(
         f"the packet at byte {offset} of the stream begins with {byte:#04x}: IP "
         f"version {byte >> 4}, which is neither 4 nor 6",
@@ -170,9 +162,27 @@ def _no_version(byte: int, offset: int) -> SocketError:
     )
 
 
-def _too_long(length: str, limit: int, offset: int) -> SocketError:
+def too_long(length: str, limit: int, offset: int) -> SocketError:
+    """For a packet over the mtu."""
     return SocketError(
         f"the packet at byte {offset} of the stream is {length} bytes long, more "
         f"than the mtu of {limit}",
+        code="state",
+    )
+
+
+def too_short(length: int, offset: int) -> SocketError:
+    """For a packet that is shorter than its header, as it says itself."""
+    return SocketError(
+        f"the packet at byte {offset} of the stream says it is IPv4 and {length} "
+        f"bytes long, and its header alone has {_IPV4_HEADER}",
+        code="state",
+    )
+
+
+def cut_off(length: int, offset: int) -> SocketError:
+    """For bytes that end in the middle of a packet."""
+    return SocketError(
+        f"the bytes end {length} bytes into the packet at byte {offset} of the stream",
         code="state",
     )

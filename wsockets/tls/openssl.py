@@ -14,9 +14,10 @@ refuses (0 or "alert"), whatever happens inside.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from cryptography.hazmat.bindings._rust import _openssl
 from OpenSSL import SSL, crypto
 from OpenSSL._util import ffi as _ffi
 from OpenSSL._util import lib as _lib
@@ -36,7 +37,9 @@ __all__ = [
     "current_der",
     "current_session",
     "der",
+    "failure",
     "ffi",
+    "functions",
     "has_ticket",
     "lib",
     "name_client_ca",
@@ -48,6 +51,7 @@ __all__ = [
     "set_name_select",
     "set_verify",
     "share_store",
+    "truncation",
     "use_context",
     "verified",
     "was_reused",
@@ -82,6 +86,31 @@ def _quiet(*_exception: object) -> None:
 def address(pointer: Any) -> int:
     """The address that a C pointer holds."""
     return int(ffi.cast("uintptr_t", pointer))
+
+
+def functions(names: Iterable[str]) -> dict[str, int]:
+    """The addresses of OpenSSL's functions of these names, for native code.
+
+    AttributeError names one that cryptography's bindings do not have.
+    """
+    # Not `lib`, which is a module made of its members.
+    bindings: Any = _openssl.lib
+    return {name: address(ffi.addressof(bindings, name)) for name in names}
+
+
+def failure(codes: Iterable[int]) -> SSL.Error:
+    """The exception that pyOpenSSL raises for these codes of OpenSSL's error queue."""
+    return SSL.Error([("", "", _reason(code)) for code in codes])
+
+
+def truncation() -> SSL.SysCallError:
+    """The exception that pyOpenSSL raises for the end without close_notify."""
+    return SSL.SysCallError(-1, "Unexpected EOF")
+
+
+def _reason(code: int) -> str:
+    text = lib.ERR_reason_error_string(code)
+    return "" if text == ffi.NULL else ffi.string(text).decode("utf-8", "replace")
 
 
 # -- contexts
