@@ -196,11 +196,9 @@ class _NativePump:
             error = self._misframed(direction, wrong, value, offset)
         elif why in ("truncated", "tls"):
             end = self._work.connection if side == 0 else self._work.sink
-            cause = (
-                openssl.truncation() if why == "truncated" else openssl.failure(codes)
-            )
+            met = openssl.truncation() if why == "truncated" else openssl.failure(codes)
             assert isinstance(end.connection, TlsConnection)
-            error = tls.tls_error("use the TLS connection", cause, end.connection._tls)
+            error = tls.tls_error("use the TLS connection", met, end.connection._tls)
         elif number:
             cause = OSError(number, os.strerror(number))
             if why == "sink":
