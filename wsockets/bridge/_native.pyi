@@ -9,6 +9,7 @@ from typing import TypeAlias, final
 
 # read_fd, write_fd, is a connection, tolerates truncation, SSL* or 0, fd of the SSL*
 _End: TypeAlias = tuple[int, int, bool, bool, int, int]
+_Counters: TypeAlias = tuple[int, int, int, int]
 
 FUNCTIONS: tuple[str, ...]
 """The names of OpenSSL's functions that are needed."""
@@ -50,6 +51,7 @@ class Session:
         prefix: bytes,
         mtu: int,
         idle: float,
+        half_close: bool,
         to_sink: bytes,
         to_connection: bytes,
     ) -> Session:
@@ -70,8 +72,8 @@ class Session:
     def fileno(self) -> int:
         """An fd that is readable when it has ended."""
 
-    def stats(self) -> tuple[int, int, int, int, int, int, int, int]:
-        """The counters, in the order of BridgeStats."""
+    def stats(self) -> tuple[_Counters, _Counters]:
+        """The counters of encrypt and decrypt, in the order of BridgeFlow."""
 
     def finished(self) -> tuple[bool, bool]:
         """Whether encrypt and decrypt have ended in good order."""

@@ -23,6 +23,7 @@ from ..tls import openssl
 from . import _native, framing
 from .work import (
     BridgeEnd,
+    BridgeFlow,
     BridgeStats,
     Direction,
     End,
@@ -92,6 +93,7 @@ def session_of(work: Work) -> _native.Session:
         work.prefix,
         work.mtu,
         work.idle_timeout,
+        work.half_close,
         work.to_sink,
         work.to_connection,
     )
@@ -163,7 +165,8 @@ class _NativePump:
 
     @property
     def stats(self) -> BridgeStats:
-        return BridgeStats(*self._session.stats())
+        encrypt, decrypt = self._session.stats()
+        return BridgeStats(BridgeFlow(*encrypt), BridgeFlow(*decrypt))
 
     def fileno(self) -> int:
         return self._session.fileno()

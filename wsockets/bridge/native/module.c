@@ -157,16 +157,16 @@ static PyObject *session_object_new(PyTypeObject *type, PyObject *args, PyObject
 {
     static char *names[] = {"connection", "sink",    "encrypt",       "decrypt",
                             "framing",    "prefix",  "mtu",           "idle",
-                            "to_sink",    "to_connection", NULL};
+                            "half_close", "to_sink", "to_connection", NULL};
     PyObject *connection, *sink;
-    int encrypt, decrypt, framing;
+    int encrypt, decrypt, framing, half_close;
     const char *prefix, *to_sink, *to_connection;
     Py_ssize_t prefix_length, to_sink_length, to_connection_length, mtu;
     double idle;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!ppiy#ndy#y#:Session", names,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!ppiy#ndpy#y#:Session", names,
                                      &PyTuple_Type, &connection, &PyTuple_Type, &sink,
                                      &encrypt, &decrypt, &framing,
-                                     &prefix, &prefix_length, &mtu, &idle, &to_sink,
+                                     &prefix, &prefix_length, &mtu, &idle, &half_close, &to_sink,
                                      &to_sink_length, &to_connection, &to_connection_length))
         return NULL;
     if (prefix_length > HEADROOM || mtu < 1 || mtu > 65535 || framing < FRAMING_STREAM ||
@@ -192,6 +192,7 @@ static PyObject *session_object_new(PyTypeObject *type, PyObject *args, PyObject
     session->object = self;
     session->flows[ENCRYPT].bridged = encrypt;
     session->flows[DECRYPT].bridged = decrypt;
+    session->half_close = half_close;
     session->framing = (enum framing)framing;
     session->prefix_length = (size_t)prefix_length;
     memcpy(session->prefix, prefix, (size_t)prefix_length);
@@ -307,7 +308,7 @@ static PyObject *session_object_stats(PyObject *object, PyObject *unused)
     (void)unused;
     const struct flow *flows = ((struct session_object *)object)->session->flows;
     const struct counters *out = &flows[ENCRYPT].count, *in = &flows[DECRYPT].count;
-    return Py_BuildValue("(KKKKKKKK)", load(&out->bytes), load(&out->packets),
+    return Py_BuildValue("((KKKK)(KKKK))", load(&out->bytes), load(&out->packets),
                          load(&out->records), load(&out->drops), load(&in->bytes),
                          load(&in->packets), load(&in->records), load(&in->drops));
 }

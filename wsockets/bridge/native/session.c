@@ -75,7 +75,7 @@ void session_prepare(struct session *session)
         flow->datagrams = packets && direction == ENCRYPT && !flow->source->ours;
         flow->cut = packets && !flow->datagrams;
         /* A packet device outlives the connection. */
-        flow->half_close = !packets || direction == ENCRYPT;
+        flow->half_close = session->half_close && (!packets || direction == ENCRYPT);
         flow->entries = flow->datagrams && flow->destination->ssl;
         flow->spliced = !packets && !flow->source->ssl &&
                         !flow->destination->ssl &&

@@ -101,6 +101,7 @@ struct session {
     size_t prefix_length, mtu;
     uint8_t prefix[HEADROOM];
     int64_t idle_time; /* nanoseconds; 0: no limit */
+    bool half_close;   /* pass the end of one side on to the other */
 
     /* The engine's. */
     struct end ends[2];    /* by enum side */
