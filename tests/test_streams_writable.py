@@ -167,6 +167,17 @@ async def test_what_is_queued_does_not_grow_for_one_who_waits(secure: Secure) ->
         assert -65536 <= size <= 0
 
 
+async def test_a_queue_that_is_sent_leaves_no_memory_behind(secure: Secure) -> None:
+    async with connected(secure) as (socket, peer):
+        writer = socket.writable.getWriter()
+        wrote = writer.write(bytes(4 * BULK))
+        assert wrote._is_pending()
+        await peer.receive_exactly(4 * BULK)
+        await wrote
+        # An empty deque is as large as the rest of an idle stream.
+        assert socket._writable._queue == ()
+
+
 async def test_closing_sends_the_rest_and_the_end(secure: Secure) -> None:
     async with connected(secure) as (socket, peer):
         writer = socket.writable.getWriter()

@@ -207,6 +207,8 @@ class DirectWritable:
                     queue[0] = (rest[sent:], promise)
                 else:
                     queue.popleft()
+                    if not queue:
+                        self._queue = ()
                     promise._fulfil(None)
                 if self.desired_size > 0:
                     self.stream._relieved()
