@@ -238,34 +238,6 @@ async def test_a_read_that_waits_lets_in_more_than_there_is_room_for() -> None:
             sock.close()
 
 
-async def test_two_thousand_clients_at_once() -> None:
-    """Handshakes all under way at the same time; nobody is refused or forgotten."""
-    count = 1000
-    async with served("on", maxHandshakes=count) as server:
-        waiting = [plain(server) for _ in range(count // 2)]
-
-        async def visit() -> None:
-            client = visitor(server)
-            await client.writable.getWriter().write("x")
-            assert (await client.readable.getReader().read()).value == b"x"
-            await client.close()
-
-        async with trio.open_nursery() as nursery:
-
-            async def serve() -> None:
-                async for found in server:
-                    nursery.start_soon(echo, found)
-
-            nursery.start_soon(serve)
-            async with trio.open_nursery() as visitors:
-                for _ in range(count):
-                    visitors.start_soon(visit)
-            for sock in waiting:
-                sock.close()
-            server.close()
-        assert server.stats == ServerStats(count + count // 2, count // 2, 0, 0)
-
-
 # -- closing
 
 
