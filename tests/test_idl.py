@@ -78,6 +78,7 @@ EXPORTED_ADDITIONS = {
     "SocketError",
     "TlsInfo",
     "UnixAddress",
+    "activated",
     "adopt",
     "connect",
     "createBridge",

@@ -10,6 +10,7 @@ https://sockets-api.proposal.wintertc.org/
 """
 
 from .abort import AbortController, AbortSignal
+from .activation import activated
 from .address import AnySocketAddress, SocketAddress, UnixAddress
 from .bridge import Bridge, BridgeEnd, BridgeFlow, BridgeOptions, BridgeStats
 from .connect import Binding, adopt, connect
@@ -83,6 +84,7 @@ __all__ = [
     "UnixAddress",
     "WritableStream",
     "WritableStreamDefaultWriter",
+    "activated",
     "adopt",
     "connect",
     "createBridge",
