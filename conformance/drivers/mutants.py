@@ -1,0 +1,3 @@
+"""Misbehaviours."""
+from typing import Any
+MUTANTS: dict[str, Any] = {}
