@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 
 import pytest
+import sniffio
 import trio
 import trio.testing
 
@@ -33,11 +33,12 @@ def test_outside_of_an_event_loop_there_is_none() -> None:
 
 
 def test_an_unknown_event_loop_is_named() -> None:
-    async def elsewhere() -> None:
-        with pytest.raises(RuntimeError, match="does not run on asyncio"):
+    sniffio.thread_local.name = "curio"
+    try:
+        with pytest.raises(RuntimeError, match="does not run on curio"):
             current()
-
-    asyncio.run(elsewhere())
+    finally:
+        sniffio.thread_local.name = None
 
 
 async def test_a_runtime_of_an_ended_run_is_not_current() -> None:

@@ -18,7 +18,7 @@ from that one again.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
@@ -110,7 +110,7 @@ class Promise(Generic[T]):
             if self._state == PENDING and not line:
                 self._abandoned()
 
-    def _checkpoint(self) -> Coroutine[Any, Any, None]:
+    def _checkpoint(self) -> Awaitable[None]:
         """What awaiting a settled promise does before it gives the result."""
         return self._runtime.checkpoint()
 

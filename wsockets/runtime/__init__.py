@@ -14,12 +14,13 @@ raised; a woken one will return, whatever happens in between.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+import functools
+import importlib
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import sniffio
-
-from . import _trio
 
 __all__ = ["Line", "Runtime", "Scope", "current", "protect"]
 
@@ -28,14 +29,19 @@ Line: TypeAlias = "dict[Any, None]"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# What `protect` was given before trio, which has to be told, was needed.
+_protected: Final[list[Callable[..., Any]]] = []
+
 
 def protect(function: F) -> F:
     """Keep Ctrl-C out of `function`: it is raised when the function has returned.
 
     For the state machines, which an exception at an arbitrary bytecode would
-    leave inconsistent. Costs nothing per call.
+    leave inconsistent. Costs nothing per call. asyncio needs no such help:
+    asyncio.run() turns the first Ctrl-C into a cancellation.
     """
-    return _trio.protect(function)
+    _protected.append(function)
+    return function
 
 
 @runtime_checkable
@@ -71,11 +77,11 @@ class Runtime(Protocol):
         """Whether the calling code runs in this run of the event loop."""
 
     # -- waiting for file descriptors
-    def wait_readable(self, fd: int) -> Coroutine[Any, Any, None]:
-        """Until `fd` is readable. One task an fd."""
+    def wait_readable(self, fd: int) -> Awaitable[None]:
+        """Until `fd` is readable, or so it seems. One task an fd."""
 
-    def wait_writable(self, fd: int) -> Coroutine[Any, Any, None]:
-        """Until `fd` is writable. One task an fd."""
+    def wait_writable(self, fd: int) -> Awaitable[None]:
+        """Until `fd` is writable, or so it seems. One task an fd."""
 
     def notify_closing(self, fd: int) -> None:
         """Let go of `fd`: `Released` is raised where it is waited for."""
@@ -87,11 +93,11 @@ class Runtime(Protocol):
     def wake(self, line: Line, count: int | None = None) -> None:
         """Wake the first `count` sleepers of `line`, or all of them."""
 
-    def checkpoint(self) -> Coroutine[Any, Any, None]:
-        """Let other tasks run; a cancellation is raised."""
+    def checkpoint(self) -> Awaitable[None]:
+        """Let other tasks run, if not each time; a cancellation is raised."""
 
-    def shielded_checkpoint(self) -> Coroutine[Any, Any, None]:
-        """Let other tasks run; a cancellation is not raised."""
+    def shielded_checkpoint(self) -> Awaitable[None]:
+        """Let other tasks run, if not each time; a cancellation is not raised."""
 
     def cancelled_now(self) -> bool:
         """Whether the calling task's next unshielded wait would raise Cancelled."""
@@ -133,14 +139,37 @@ class Runtime(Protocol):
         """
 
 
+# The library that sniffio tells, and who implements the seam on it.
+_RUNTIMES: Final = {"trio": "_trio", "asyncio": "_asyncio"}
+
+
+@functools.cache
+def _implementation(library: str) -> Callable[[], Runtime]:
+    # Imported when needed: each event loop takes a tenth of a second to import.
+    module = importlib.import_module(f".{_RUNTIMES[library]}", __package__)
+    found: Callable[[], Runtime] = module.current
+    return found
+
+
 def current() -> Runtime:
     """The runtime of the calling task; RuntimeError outside of any event loop."""
     try:
         library = sniffio.current_async_library()
     except sniffio.AsyncLibraryNotFoundError:
+        if not _in_callback_of_asyncio():
+            raise RuntimeError(
+                "wsockets needs a running event loop: call it from inside "
+                "trio.run() or asyncio.run()"
+            ) from None
+        library = "asyncio"
+    if library not in _RUNTIMES:
         raise RuntimeError(
-            "wsockets needs a running event loop: call it from inside trio.run()"
-        ) from None
-    if library == "trio":
-        return _trio.current()
-    raise RuntimeError(f"wsockets does not run on {library}; it runs on trio")
+            f"wsockets does not run on {library}; it runs on trio and asyncio"
+        )
+    return _implementation(library)()
+
+
+def _in_callback_of_asyncio() -> bool:
+    # A callback has no task, which is what sniffio looks for.
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None

@@ -8,7 +8,7 @@ import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.lowlevel import (
@@ -21,18 +21,14 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
+from . import _protected, protect
+
 if TYPE_CHECKING:
     from . import Scope
 
-__all__ = ["TrioRuntime", "current", "protect"]
+__all__ = ["TrioRuntime", "current"]
 
 _log = logging.getLogger("wsockets")
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def protect(function: F) -> F:
-    return trio.lowlevel.enable_ki_protection(function)
 
 
 class TrioRuntime:
@@ -157,3 +153,7 @@ def current() -> TrioRuntime:
         runtime = TrioRuntime()
         _runtime.set(runtime)
         return runtime
+
+
+for _function in _protected:
+    trio.lowlevel.enable_ki_protection(_function)
