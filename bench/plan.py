@@ -277,6 +277,12 @@ FULL = {"connect-resumed": NO_SESSIONS}
 
 CLIENTS: tuple[Client, ...] = (
     python_client("wsockets", "wsockets", "wsockets_streams", "wsockets"),
+    python_client(
+        "wsockets-asyncio", "wsockets (asyncio)", "wsockets_asyncio", "wsockets"
+    ),
+    python_client(
+        "wsockets-uvloop", "wsockets (uvloop)", "wsockets_uvloop", "wsockets"
+    ),
     python_client("trio", "trio", "trio_streams", "trio"),
     python_client("anyio", "anyio (asyncio)", "anyio_streams", "anyio", cannot=FULL),
     python_client("anyio-trio", "anyio (trio)", "anyio_on_trio", "anyio", cannot=FULL),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Literal
-
-import trio
+from typing import Any, Literal
 
 from bench.clients import job as jobs
 from bench.clients.job import Job, Outcome
@@ -123,5 +122,13 @@ KINDS = {
     "idle": idle,
 }
 
+
+def main(run: Callable[[Coroutine[Any, Any, Outcome]], Outcome]) -> None:
+    """Do the job on the event loop behind `run`."""
+    jobs.main(lambda job: run(KINDS[job.kind](job)))
+
+
 if __name__ == "__main__":
+    import trio
+
     jobs.main(lambda job: trio.run(KINDS[job.kind], job))
