@@ -19,7 +19,7 @@ from ..runtime import Runtime
 from .python import python_pump
 from .work import Pump, Work
 
-__all__ = ["EngineName", "make_pump"]
+__all__ = ["EngineName", "engine_name", "make_pump"]
 
 EngineName: TypeAlias = Literal["native", "python"]
 
@@ -32,10 +32,8 @@ _BUILD: Final = (
 _log = logging.getLogger("wsockets")
 
 
-def make_pump(
-    runtime: Runtime, work: Work, notify: Callable[[], None]
-) -> tuple[Pump, EngineName]:
-    """A pump for `work`, and the name of the engine it is of.
+def engine_name() -> EngineName:
+    """The engine that serves now.
 
     Raises SocketError (code "option") for a WSOCKETS_BRIDGE_ENGINE that is neither
     "native" nor "python", or (code "state") if that is "native" and it does not work.
@@ -45,19 +43,32 @@ def make_pump(
         raise SocketError(
             f"{_VARIABLE} is {wanted!r}; it must be 'native' or 'python'", code="option"
         )
-    if wanted != "python":
-        problem = _problem()
-        if problem is None:
-            from .native import native_pump, suits
+    if wanted == "python":
+        return "python"
+    problem = _problem()
+    if problem is None:
+        return "native"
+    if wanted:
+        raise SocketError(
+            f"{_VARIABLE} is 'native', and the native engine cannot serve: "
+            f"{problem}; {_BUILD}",
+            code="state",
+        ) from problem
+    return "python"
 
-            if wanted or suits(work):
-                return native_pump(runtime, work, notify), "native"
-        elif wanted:
-            raise SocketError(
-                f"{_VARIABLE} is 'native', and the native engine cannot serve: "
-                f"{problem}; {_BUILD}",
-                code="state",
-            ) from problem
+
+def make_pump(
+    runtime: Runtime, work: Work, notify: Callable[[], None]
+) -> tuple[Pump, EngineName]:
+    """A pump for `work`, and the name of the engine it is of.
+
+    Raises what `engine_name` does.
+    """
+    if engine_name() == "native":
+        from .native import native_pump, suits
+
+        if os.environ.get(_VARIABLE) or suits(work):
+            return native_pump(runtime, work, notify), "native"
     return python_pump(runtime, work, notify), "python"
 
 

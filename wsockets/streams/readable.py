@@ -428,7 +428,7 @@ class ReadableStreamAsyncIterator:
     def __aiter__(self) -> ReadableStreamAsyncIterator:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Any:
         if self._reader._stream is None:
             raise StopAsyncIteration
         try:
@@ -442,8 +442,7 @@ class ReadableStreamAsyncIterator:
         if done:
             self._reader.releaseLock()
             raise StopAsyncIteration
-        chunk: bytes = value
-        return chunk
+        return value
 
     async def aclose(self) -> None:
         """End the iteration now."""
