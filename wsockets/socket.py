@@ -35,7 +35,7 @@ through the socket's gate, which is closed before the fd is.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -85,7 +85,7 @@ class _Opened(Promise[SocketInfo]):
 
     _socket: Socket
 
-    def _wait(self) -> Awaitable[None]:
+    def _wait(self) -> Any:
         self._socket._open_at_once()
         return super()._wait() if self._state == PENDING else self._checkpoint()
 
