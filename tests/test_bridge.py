@@ -297,7 +297,7 @@ async def test_one_that_is_never_started_leaves_nothing_behind(
     async with connected() as (near, _):
         bridge = near.bridge(sink)
         bridge.fileno()
-        near._loan = None  # or the socket would hold it
+        near._loans = ()  # or the socket would hold it
         del bridge
         gc.collect()
 

@@ -84,7 +84,9 @@ EXPORTED_ADDITIONS = {
     "createBridge",
     "create_bridge",
     "deny_private",
+    "from_fd",
     "listen",
+    "to_fd",
 }
 
 

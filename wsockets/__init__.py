@@ -15,6 +15,7 @@ from .address import AnySocketAddress, SocketAddress, UnixAddress
 from .bridge import Bridge, BridgeEnd, BridgeFlow, BridgeOptions, BridgeStats
 from .connect import Binding, adopt, connect
 from .create_bridge import create_bridge, createBridge
+from .descriptors import from_fd, to_fd
 from .dial import Policy, Resolver, deny_private
 from .errors import AbortError, ErrorCode, SocketError
 from .events import Event, EventTarget
@@ -90,5 +91,7 @@ __all__ = [
     "createBridge",
     "create_bridge",
     "deny_private",
+    "from_fd",
     "listen",
+    "to_fd",
 ]

@@ -1,20 +1,24 @@
-"""Loan: a socket's connection in the hands of a bridge.
+"""Loan: a socket's connection in other hands, a bridge's or a pipe's.
 
-From the moment a bridge is made the socket's streams are locked, by a reader and
-a writer of the loan. Once the socket is open and what was written is sent, the
-connection itself is lent: the streams have no channel, nobody waits at the gate,
-and only the borrower touches the connection, until it gives it back. The socket
-stays its owner: whatever ends the socket meanwhile asks for it first.
+Once the socket is open and what was written is sent, the connection, or one of
+its directions, is lent: that stream has no channel, nobody waits at the gate for
+it, and only the borrower touches it, until it gives it back. The socket stays
+the owner: whatever ends the socket meanwhile asks for the connection first.
+
+For a bridge the streams are locked as well, by a reader and a writer of the
+loan, from the moment the bridge is made.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, final
 
 from .connection import PlainConnection, TlsConnection
 from .errors import SocketError, as_exception
 from .promise import Promise
 from .runtime import protect
+from .streams import ReadableStreamDefaultReader, WritableStreamDefaultWriter
 from .streams.readable import ReadableState
 from .streams.writable import WritableState
 
@@ -28,16 +32,40 @@ __all__ = ["Loan"]
 
 @final
 class Loan:
-    """What a bridge has of a socket; implements its `Lender`.
+    """What somebody may borrow of a socket; a bridge's `Lender`."""
 
-    SocketError (code "state") where a stream that is to be `read` or `written`
-    is locked or has ended.
-    """
+    __slots__ = (
+        "_over",
+        "_read",
+        "_reader",
+        "_socket",
+        "_writer",
+        "_written",
+        "borrower",
+    )
 
-    __slots__ = ("_lent", "_over", "_reader", "_socket", "_writer", "borrower")
+    def __init__(self, socket: Socket, borrower: Borrower | None = None) -> None:
+        self._socket = socket
+        self._reader: ReadableStreamDefaultReader | None = None
+        self._writer: WritableStreamDefaultWriter | None = None
+        # The directions that are lent now.
+        self._read = False
+        self._written = False
+        # The socket has ended: what it does now is no news to the borrower.
+        self._over = False
+        self.borrower = borrower
+        socket._loans += (self,)
 
-    def __init__(self, socket: Socket, *, read: bool, written: bool) -> None:
-        readable, writable = socket._readable.stream, socket._writable.stream
+    def lock(self, *, read: bool, written: bool) -> None:
+        """Lock both streams until the release.
+
+        SocketError (code "state") where a stream that is to be `read` or
+        `written` has ended, or one of them is locked.
+        """
+        readable, writable = (
+            self._socket._readable.stream,
+            self._socket._writable.stream,
+        )
         if readable.locked or writable.locked:
             raise SocketError(
                 "a bridge needs both streams: release the reader or writer first",
@@ -55,16 +83,15 @@ class Loan:
                 "does without",
                 code="state",
             )
-        self._socket = socket
         self._reader = readable.getReader()
         self._writer = writable.getWriter()
-        self._lent = False
-        # The connection came back, or is not to: what the socket does now is no
-        # news to the borrower.
-        self._over = False
-        self.borrower: Borrower | None = None
 
-    # -- the bridge's calls
+    @property
+    def locked(self) -> bool:
+        """Whether this loan holds the streams, as a bridge does."""
+        return self._reader is not None
+
+    # -- the borrower's calls
 
     @property
     def opened(self) -> Promise[SocketInfo]:
@@ -72,21 +99,47 @@ class Loan:
 
     async def ready(self) -> None:
         await self._socket.opened
-        if self._socket._writable.stream._state is WritableState.WRITABLE:
-            await self._writer.write(b"")
+        flushed = self._socket._writable.flushed()
+        if flushed is not None:
+            await flushed
+
+    def is_free(self, *, read: bool, written: bool) -> bool:
+        """Whether these directions can be lent, and nobody waits for the other.
+
+        TLS is lent as a whole, for its directions share one state.
+        """
+        socket = self._socket
+        if not socket._is_open or socket._writable.flushed() is not None:
+            return False
+        if read and socket._readable.stream._state is not ReadableState.READABLE:
+            return False
+        if written and socket._writable.stream._state is not WritableState.WRITABLE:
+            return False
+        whole = isinstance(socket._connection, TlsConnection)
+        return not (read or whole) or not socket._readable.is_asked
 
     @protect
-    def lend(self) -> tuple[PlainConnection | TlsConnection, bytes]:
+    def lend(
+        self,
+        *,
+        read: bool = True,
+        written: bool = True,
+        wanted: Callable[[], None] | None = None,
+    ) -> tuple[PlainConnection | TlsConnection, bytes]:
         socket = self._socket
         connection = socket._connection
         if connection is None or not socket._is_open:
             raise SocketError("the socket has ended", code="closed")
         assert isinstance(connection, (PlainConnection, TlsConnection))
-        unread = socket._readable.lend()
+        whole = isinstance(connection, TlsConnection)
+        unread = b""
+        if read or whole:
+            unread = socket._readable.lend(wanted)
         if isinstance(connection, TlsConnection):
             unread += connection.rejoin()
-        socket._writable.lend()
-        self._lent = True
+        if written or whole:
+            socket._writable.lend(wanted)
+        self._read, self._written = read or whole, written or whole
         return connection, unread
 
     @protect
@@ -101,15 +154,17 @@ class Loan:
     ) -> None:
         socket, connection = self._socket, self._socket._connection
         assert connection is not None
-        self._lent, self._over = False, True
+        read, self._read = self._read, False
+        written, self._written = self._written, False
         if isinstance(connection, TlsConnection):
             connection.owe(owed)
         else:
             owed_clear = owed + owed_clear
-        socket._readable.resume(connection, unread)
+        if read:
+            socket._readable.resume(connection, unread)
         if write_ended:
             socket._writable.lent_end()
-        else:
+        elif written:
             socket._writable.resume(connection, owed_clear)
         socket._returned(read_ended=read_ended)
 
@@ -129,24 +184,33 @@ class Loan:
 
     @protect
     def release(self) -> None:
-        self._socket._loan = None
-        self._reader.releaseLock()
-        self._writer.releaseLock()
+        self._over = True
+        self._socket._loans = tuple(
+            loan for loan in self._socket._loans if loan is not self
+        )
+        if self._reader is not None and self._writer is not None:
+            self._reader.releaseLock()
+            self._writer.releaseLock()
 
     # -- the socket's calls
 
+    @property
+    def is_lent(self) -> bool:
+        """Whether somebody else uses the connection now."""
+        return self._read or self._written
+
     @protect
-    def recall(self, seconds: float) -> bool:
-        """The socket is being closed. Whether its connection has yet to come back."""
+    def recall(self, seconds: float) -> None:
+        """The socket is being closed; let the connection come back."""
         if self.borrower is not None and not self._over:
             self.borrower._recall(self, seconds)
-        return self._lent and not self._over
 
     @protect
     def revoke(self, error: BaseException) -> None:
         """The socket has ended; on return nobody else uses its connection."""
         if self.borrower is not None and not self._over:
             self._over = True
+            self._read = self._written = False
             self.borrower._revoke(self, error)
 
 

@@ -44,6 +44,7 @@ import attrs
 from .bridge import Bridge, BridgeOptions
 from .connection import Connection, PlainConnection, TlsConnection
 from .errors import SocketError, as_exception
+from .ferry import ferry_between
 from .handshake import Handshake, Security
 from .linger import linger
 from .loan import Loan
@@ -57,7 +58,8 @@ from .socket_info import SocketInfo, info_of
 from .streams import ReadableStream, WritableStream
 from .streams.direct_readable import DirectReadable
 from .streams.direct_writable import DirectWritable
-from .streams.writable import WritableState
+from .streams.readable import Ferry
+from .streams.writable import WritableController, WritableState
 
 if TYPE_CHECKING:
     import socket as _socket
@@ -134,7 +136,7 @@ class Socket:
         "_closed",
         "_connection",
         "_gate",
-        "_loan",
+        "_loans",
         "_nursery",
         "_on_end",
         "_opened",
@@ -154,7 +156,7 @@ class Socket:
     _closed: _Closed
     _connection: Connection | None
     _gate: Gate
-    _loan: Loan | None
+    _loans: tuple[Loan, ...]
     _nursery: object
     _on_end: list[Callable[[], None]] | None
     _opened: _Opened
@@ -191,7 +193,7 @@ class Socket:
         self._read_to_end = False
         self._connection = None
         self._opening = None
-        self._loan = None
+        self._loans = ()
         self._gate = gate = Gate(runtime)
         self._readable = DirectReadable(runtime, gate, self)
         self._writable = DirectWritable(runtime, gate, self, options.highWaterMark)
@@ -451,15 +453,30 @@ class Socket:
     def _loan_out(self, *, read: bool, written: bool) -> Loan:
         if self._upgraded:
             raise SocketError("startTls() has taken the connection", code="state")
-        if self._loan is not None:
+        if self._is_bridged:
             raise SocketError("the socket is bridged already", code="state")
         if self._state not in (_State.CONNECTING, _State.OPEN):
             raise SocketError(
                 "bridge() came after close(), or after the connection had ended",
                 code="state",
             )
-        self._loan = Loan(self, read=read, written=written)
-        return self._loan
+        loan = Loan(self)
+        try:
+            loan.lock(read=read, written=written)
+        except SocketError:
+            loan.release()
+            raise
+        return loan
+
+    @property
+    def _is_bridged(self) -> bool:
+        return any(loan.locked for loan in self._loans)
+
+    def _ferry_to(self, destination: WritableController) -> Ferry | None:
+        """What moves bytes from this socket into `destination` natively."""
+        if self._secure_transport == "starttls" or self._upgraded:
+            return None
+        return ferry_between(self, destination)
 
     @property
     def _is_open(self) -> bool:
@@ -472,7 +489,7 @@ class Socket:
             self._readable.stream._close()
             self._read_ended()
         elif self._state is _State.CLOSING:
-            self._close_writable()
+            self._go_on_closing()
 
     def _why_not_upgrade(self) -> str | None:
         if self._secure_transport != "starttls":
@@ -481,7 +498,7 @@ class Socket:
             return "upgraded"
         if self._state in (_State.CLOSING, _State.CLOSED):
             return "closed"
-        if self._loan is not None:
+        if self._is_bridged:
             return "bridged"
         if self._writable.stream._state is not WritableState.WRITABLE:
             return "ended"
@@ -564,9 +581,14 @@ class Socket:
     def _start_closing(self) -> None:
         self._state = _State.CLOSING
         self._readable.stream._close()
-        if self._loan is not None and self._loan.recall(self._options.closeTimeout):
-            return  # goes on when the connection is back
-        self._close_writable()
+        for loan in self._loans:
+            loan.recall(self._options.closeTimeout)
+        self._go_on_closing()
+
+    def _go_on_closing(self) -> None:
+        """Once the whole connection is here."""
+        if not any(loan.is_lent for loan in self._loans):
+            self._close_writable()
 
     @protect
     def _close_writable(self) -> None:
@@ -584,8 +606,8 @@ class Socket:
 
     def _take_back(self, error: BaseException) -> None:
         """Nobody else shall use the connection from here on."""
-        if self._loan is not None:
-            self._loan.revoke(error)
+        for loan in self._loans:
+            loan.revoke(error)
 
     def _finish_closing(self) -> None:
         connection = self._connection

@@ -418,8 +418,9 @@ class Bridge:
     @protect
     def _recall(self, lender: Lender, seconds: float) -> None:
         """See `Borrower`."""
-        self._recalled = lender
-        self.stop(seconds)
+        if self._pump is None or self._pump.ended is None:
+            self._recalled = lender
+            self.stop(seconds)
 
     @protect
     def _revoke(self, lender: Lender, error: BaseException) -> None:

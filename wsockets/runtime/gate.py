@@ -70,7 +70,7 @@ class Gate:
         """Until it is worth trying again."""
         if self._closed:
             await self._runtime.checkpoint()
-        elif self._fd < 0:
+        elif want is Want.OPEN or self._fd < 0:
             if self._opening is None:
                 self._opening = {}
             await self._runtime.park(self._opening)

@@ -21,7 +21,8 @@ from typing import Any, Final, TypeAlias, final
 
 from ..promise import FULFILLED, PENDING, Promise, fulfilled, rejected
 from ..runtime import Runtime, protect
-from .readable import ReadableState, ReadableStream, ReadResult
+from .readable import Ferry, ReadableState, ReadableStream, ReadResult
+from .writable import WritableController
 
 __all__ = ["ReadableStreamDefaultController"]
 
@@ -246,6 +247,9 @@ class ReadableStreamDefaultController:
     # -- the stream's calls
 
     @protect
+    def ferry(self, destination: WritableController) -> Ferry | None:
+        return None
+
     def pull(self) -> Promise[ReadResult]:
         request = _ReadRequest(self._runtime)
         request._controller = self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, final
 
 from ..errors import SocketError
@@ -10,7 +11,8 @@ from ..runtime import Line, Runtime, protect
 from ..runtime.gate import Gate, Want
 from .channel import Channel, Messages, Owner, Source
 from .prepended import Prepended
-from .readable import ReadableState, ReadableStream, ReadResult
+from .readable import Ferry, ReadableState, ReadableStream, ReadResult
+from .writable import WritableController
 
 __all__ = ["CHUNK", "DirectReadable"]
 
@@ -83,6 +85,7 @@ class DirectReadable:
         "_untried",
         "_vacant",
         "_want",
+        "_wanted",
         "fills_buffers",
         "stream",
     )
@@ -106,6 +109,7 @@ class DirectReadable:
         # The last read had to wait and took all there was: so will the next.
         self._expect_wait = False
         self._want = Want.OPEN
+        self._wanted: Callable[[], None] | None = None
         self.stream = ReadableStream._make(runtime, self)
 
     @protect
@@ -115,19 +119,38 @@ class DirectReadable:
         self._want = Want.READ
 
     @protect
-    def lend(self) -> bytes:
-        """Receive nothing until `resume`; what was received and not delivered."""
+    def lend(self, wanted: Callable[[], None] | None = None) -> bytes:
+        """Receive nothing until `resume`; what was received and not delivered.
+
+        `wanted` is called when somebody reads meanwhile.
+        """
+        self._wanted = wanted
+        self._want = Want.OPEN
         channel, self._channel = self._channel, None
         return channel.left if isinstance(channel, Prepended) else b""
 
     @protect
     def resume(self, channel: Channel, unread: bytes) -> None:
         """Go on receiving; `unread` comes before what the channel gives."""
+        self._wanted = None
         if self.stream._state is not ReadableState.READABLE:
             return
         self._channel = Prepended(unread, channel) if unread else channel
         self._expect_wait = False
         self._want = Want.READ
+        if self._requests:
+            self._untried = True
+            self._gate.interrupt()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody waits for a read."""
+        return bool(self._requests)
+
+    def ferry(self, destination: WritableController) -> Ferry | None:
+        find = getattr(self._owner, "_ferry_to", None)
+        ferry: Ferry | None = None if find is None else find(destination)
+        return ferry
 
     # -- the stream's calls
 
@@ -208,6 +231,8 @@ class DirectReadable:
         request._reader = self._reader
         if self.stream._state is ReadableState.READABLE:
             self._requests[request] = None
+            if self._wanted is not None:
+                self._wanted()
         else:
             self._settle(request)
         return request

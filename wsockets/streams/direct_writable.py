@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import warnings
 from collections import deque
+from collections.abc import Callable
 from typing import Any, TypeAlias, final
 
 from ..errors import SocketError
@@ -45,6 +46,7 @@ class DirectWritable:
         "_queued",
         "_runtime",
         "_used",
+        "_wanted",
         "_written",
         "stream",
     )
@@ -68,6 +70,7 @@ class DirectWritable:
         self._flusher = False
         self._ending = Ending.NOT
         self._ended: Promise[None] | None = None
+        self._wanted: Callable[[], None] | None = None
         # What every write that went out at once returns.
         self._written: Promise[None] | None = None
         self.stream = WritableStream._make(runtime, self)
@@ -79,16 +82,25 @@ class DirectWritable:
         if self._queue or self._ending is not Ending.NOT:
             self._flush()
 
+    def flushed(self) -> Promise[None] | None:
+        """Settles when what is queued now is sent; None if nothing is."""
+        return self._queue[-1][1] if self._queue else None
+
     @protect
-    def lend(self) -> None:
-        """Send nothing until `resume`. Nothing may be queued."""
+    def lend(self, wanted: Callable[[], None] | None = None) -> None:
+        """Send nothing until `resume`. Nothing may be queued.
+
+        `wanted` is called when somebody writes meanwhile, or ends the stream.
+        """
         assert not self._queue
+        self._wanted = wanted
         self._channel = None
 
     @protect
     def resume(self, channel: Channel, first: bytes) -> None:
         """Go on sending: what the channel holds back, `first`, then the rest."""
         self._used = True
+        self._wanted = None
         self._queue = deque(self._queue)
         self._queue.appendleft((memoryview(first), Promise(self._runtime)))
         self._queued += len(first)
@@ -97,6 +109,7 @@ class DirectWritable:
     @protect
     def lent_end(self) -> None:
         """The end was sent by whom the channel was lent to."""
+        self._wanted = None
         self._used = True
         self.stream._closing()
         self._sent_end(Ending.FINISH)
@@ -104,6 +117,16 @@ class DirectWritable:
     @property
     def desired_size(self) -> int:
         return self._high_water_mark - self._queued
+
+    @property
+    def high_water_mark(self) -> int:
+        """How many bytes may be queued before writers are asked to wait."""
+        return self._high_water_mark
+
+    @property
+    def owner(self) -> PatientOwner:
+        """Who is told what the stream notices."""
+        return self._owner
 
     @property
     def used(self) -> bool:
@@ -142,6 +165,8 @@ class DirectWritable:
         self._queued += len(rest)
         if channel is not None:
             self._wake_flusher()
+        elif self._wanted is not None:
+            self._wanted()
         return promise
 
     def close(self) -> Promise[None]:
@@ -183,6 +208,8 @@ class DirectWritable:
         ended = self._ended = Promise(self._runtime)
         if self._channel is not None:
             self._flush()
+        elif self._wanted is not None:
+            self._wanted()
         return ended
 
     @protect

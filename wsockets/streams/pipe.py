@@ -1,10 +1,12 @@
 """pipeTo (https://streams.spec.whatwg.org/#readable-stream-pipe-to).
 
-One task reads and writes. What may end the pipe from outside while that task
-waits (the destination's end, an abort signal) cancels the scope it waits in;
-the task then looks at what has happened and shuts down in the standard's
-order: errors of the source, errors of the destination, the source's end, the
-destination's end.
+One task reads and writes, unless the source knows a short cut into this
+destination (`Ferry`): then that is taken first, and what is left when it ends,
+such as the end of the source, goes the long way. What may end the pipe from
+outside while that task waits (the destination's end, an abort signal) cancels
+the scope it waits in; the task then looks at what has happened and shuts down in
+the standard's order: errors of the source, errors of the destination, the
+source's end, the destination's end.
 """
 
 from __future__ import annotations
@@ -74,6 +76,7 @@ class _Pipe:
 
     __slots__ = (
         "_destination",
+        "_ferry",
         "_flags",
         "_last",
         "_reader",
@@ -98,6 +101,8 @@ class _Pipe:
         self._reader: ReadableStreamDefaultReader = source.getReader()
         self._writer: WritableStreamDefaultWriter = destination.getWriter()
         self._scope: Scope = source._runtime.scope()
+        # Asked for at once, that two pipes can find each other.
+        self._ferry = source._controller.ferry(destination._controller)
         # The last write that was queued; what comes before it is sent before.
         self._last: Promise[None] | None = None
         self.done: Promise[None] = Promise(source._runtime)
@@ -129,6 +134,8 @@ class _Pipe:
     async def _move(self) -> None:
         """Until either stream ends."""
         reader, writer = self._reader, self._writer
+        if self._ferry is not None:
+            await self._ferry.carry()
         try:
             while True:
                 await writer.ready

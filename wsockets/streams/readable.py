@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ..abort import AbortSignal
-    from .writable import WritableStream
+    from .writable import WritableController, WritableStream
 
 __all__ = [
+    "Ferry",
     "ReadResult",
     "ReadableController",
     "ReadableState",
@@ -49,12 +50,26 @@ class ReadableState(enum.Enum):
     ERRORED = "errored"
 
 
+class Ferry(Protocol):
+    """A short cut from a source to a destination, past the streams."""
+
+    async def carry(self) -> None:
+        """Move what the source gives into the destination, as long as that goes.
+
+        The streams' states tell afterwards whether there is more to be done the
+        long way. Cancelled, it returns when nothing is under way any more.
+        """
+
+
 class ReadableController(Protocol):
     """What a ReadableStream asks of the one who has the data."""
 
     @property
     def fills_buffers(self) -> bool:
         """Whether it is a byte stream's, with `pull_into`."""
+
+    def ferry(self, destination: WritableController) -> Ferry | None:
+        """Who moves chunks from here into `destination` by himself, if anybody."""
 
     def pull(self) -> Promise[ReadResult]:
         """The next chunk. The stream may be in any state."""
