@@ -168,6 +168,7 @@ def test_nothing_keeps_the_write_side_open(pipes: Any) -> None:
     os.close(sink.end.write_fd)
     sink.end_writing(close=True)
     assert write.closed
+    sink.end_writing(close=True)
     assert out.read(1) == b""
     assert not blocking(read)
     os.close(sink.end.read_fd)

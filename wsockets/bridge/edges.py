@@ -251,7 +251,7 @@ class FdEdge:
         self._reading.interrupt()
 
     def readable(self) -> bool:
-        return False
+        return _polled(self._read_fd, select.POLLIN)
 
     def failure(self) -> SocketError | None:
         return None
@@ -286,7 +286,9 @@ def _failure(number: int) -> SocketError:
 
 def _close(runtime: Runtime, *fds: int) -> None:
     for fd in set(fds) - {-1}:
-        runtime.notify_closing(fd)
+        # There may be no event loop any more.
+        with contextlib.suppress(RuntimeError):
+            runtime.notify_closing(fd)
         os.close(fd)
 
 

@@ -97,8 +97,8 @@ class _PythonPump:
     @protect
     def start(self) -> None:
         self._started = True
-        self._last = self.runtime.time()
         try:
+            self.moved()
             for lane in self._lanes.values():
                 self.runtime.spawn(lane.run, name=f"wsockets bridge {lane.direction}")
             if self._idle < math.inf:

@@ -102,8 +102,8 @@ class Sink:
             return
         if not self._shared:
             self._put_back("write")
-        if close:
-            self._given.pop("write").close()
+        if close and (given := self._given.pop("write", None)) is not None:
+            given.close()
 
     def restore(self) -> None:
         """Put O_NONBLOCK back as it was, and keep nothing. Again: no effect."""
