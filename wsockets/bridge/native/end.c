@@ -69,6 +69,16 @@ ssize_t end_write(struct end *end, const void *data, size_t length)
     }
 }
 
+int end_error(struct end *end)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+    end->failing = false;
+    if (!end->socket || getsockopt(end->read_fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+        return 0;
+    return error;
+}
+
 bool end_shut(struct end *end)
 {
     end->shut = true;

@@ -29,6 +29,7 @@ struct end {
 
     bool readable, writable;
     bool hung_up; /* epoll has said that no more will come */
+    bool failing; /* epoll has said that there is an error to fetch */
     bool shut;    /* its output was shut, by us */
     int broken;   /* the errno that a write of TLS's own met */
 
@@ -57,6 +58,9 @@ ssize_t end_write(struct end *end, const void *data, size_t length);
 /* As end_read(), the first `before` bytes apart from the rest; the sum of both. */
 ssize_t end_read_behind(struct end *end, void *prefix, size_t before, void *data,
                         size_t length);
+
+/* The error that a socket has met and nobody has been told of; 0: none. */
+int end_error(struct end *end);
 
 /* Half-closes: a socket is shut down; a descriptor apart from the one that is read
    is for the caller to close, which true says. */

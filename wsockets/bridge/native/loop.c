@@ -339,6 +339,7 @@ static void note(struct engine *engine, const struct epoll_event *event)
         end->writable = true;
     if (!writes && (event->events & (EPOLLRDHUP | EPOLLHUP) || (failed && end->tcp)))
         end->hung_up = true;
+    end->failing |= (event->events & EPOLLERR) != 0;
     make_ready(engine, session);
 }
 

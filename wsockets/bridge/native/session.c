@@ -258,6 +258,21 @@ static bool is_over(struct session *session)
     return false;
 }
 
+/* Whether a source was found to be broken whose flow waits for its destination, and
+   so does not read. */
+static bool look_behind(struct session *session, struct end *end)
+{
+    struct flow *flow = flow_from(session, end);
+    bool waits = buffer_held(flow->clear) || (flow->pipe && flow->pipe->held);
+    if (!end->failing || !waits || session->ending || flow->state != FLOW_OPEN)
+        return false;
+    int error = end_error(end);
+    if (error)
+        session_break(session, end, flow, end->ours ? REASON_RESET : REASON_SINK, error,
+                      false);
+    return error != 0;
+}
+
 enum turn session_turn(struct session *session, int64_t now)
 {
     session->now = now;
@@ -267,6 +282,8 @@ enum turn session_turn(struct session *session, int64_t now)
     do {
         moved = flow_run(session, &session->flows[DECRYPT]);
         moved |= flow_run(session, &session->flows[ENCRYPT]);
+        moved |= look_behind(session, &session->ends[SIDE_CONNECTION]) ||
+                 look_behind(session, &session->ends[SIDE_SINK]);
     } while (moved && session->credit > 0);
     for (int side = SIDE_CONNECTION; side <= SIDE_SINK; side++) {
         struct end *end = &session->ends[side];
