@@ -36,7 +36,8 @@ def engine_name() -> EngineName:
     """The engine that serves now.
 
     Raises SocketError (code "option") for a WSOCKETS_BRIDGE_ENGINE that is neither
-    "native" nor "python", or (code "state") if that is "native" and it does not work.
+    "native" nor "python", or (code "state") if that is "native" and it does not work;
+    the fds of `work` stay the caller's then.
     """
     wanted = os.environ.get(_VARIABLE)
     if wanted not in (None, "", "native", "python"):
