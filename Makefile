@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test check native test-all stress coverage lint format typecheck docs \
+.PHONY: help demo test check native sanitize fuzz test-all stress coverage lint format typecheck docs \
 	bench debian clean
 
 help: ## what there is to make
@@ -19,7 +19,7 @@ help: ## what there is to make
 demo: $(VENV)/.demo ## connect, TLS, STARTTLS and errors against embedded peers; no root
 	$(BIN)/python -m wsockets demo
 
-test: debian lint typecheck check ## every check; may install Debian packages
+test: debian lint typecheck check sanitize ## every check; may install Debian packages
 check: $(VENV)/.dev native ## the tests alone, with the coverage gate
 	$(PYTEST) -n $(WORKERS) --dist loadgroup --cov --cov-report=term-missing
 
@@ -28,6 +28,20 @@ native: $(NATIVE) ## the native engine of bridges, for this source tree
 $(NATIVE): setup.py $(wildcard wsockets/bridge/native/*) | $(VENV)/.dev
 	CFLAGS="$(STRICT)" WSOCKETS_NATIVE=required \
 		$(BIN)/python setup.py -q build_ext --inplace --force
+
+# Minutes of the tests in which the engine's threads are busiest.
+ADDRESS := packets stop tls endings sink_errors damage
+THREAD := stop time endings
+
+sanitize: $(NATIVE) ## the native engine under gcc's sanitizers, and a little fuzzing
+	tools/sanitize.sh $(BIN)/python address -n $(WORKERS) -k native \
+		$(ADDRESS:%=tests/bridge/test_%.py)
+	tools/sanitize.sh $(BIN)/python thread -n $(WORKERS) -k native \
+		$(THREAD:%=tests/bridge/test_%.py)
+	tools/sanitize.sh $(BIN)/python fuzz 2
+
+fuzz: $(NATIVE) ## fuzz the cutting of packets for SECONDS; SEED=… repeats a run
+	tools/sanitize.sh $(BIN)/python fuzz $(or $(SECONDS),600) $(SEED)
 
 lint: $(VENV)/.dev ## ruff, and the layers that imports must keep
 	$(BIN)/ruff check .

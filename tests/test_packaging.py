@@ -21,7 +21,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
     # A copy, as setuptools writes beside what it builds.
     source = folder / "source"
     source.mkdir()
-    for name in "pyproject.toml", "README.md", "LICENSE", "wsockets":
+    for name in "pyproject.toml", "setup.py", "README.md", "LICENSE", "wsockets":
         subprocess.run(["cp", "-r", ROOT / name, source], timeout=20, check=True)
     subprocess.run(
         [
@@ -50,7 +50,7 @@ def test_the_wheel_holds_the_package_whole_and_alone(wheel: zipfile.Path) -> Non
         for file in (ROOT / "wsockets").rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
-    assert files(wheel) == expected
+    assert files(wheel) == expected | {"wsockets/bridge/_native.abi3.so"}
 
 
 def test_the_wheel_says_that_it_is_typed(wheel: zipfile.Path) -> None:
@@ -94,3 +94,9 @@ def test_every_dependency_is_imported_somewhere() -> None:
     for name, module in modules.items():
         imported = f"import {module}" in source or f"from {module}" in source
         assert imported, f"{name} is a dependency that nothing imports"
+
+
+def test_the_wheel_serves_every_python_from_the_first_on(
+    wheel: zipfile.Path,
+) -> None:
+    assert "-cp311-abi3-" in Path(str(wheel.root.filename)).name
