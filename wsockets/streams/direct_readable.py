@@ -63,6 +63,7 @@ async def _settle_quietly(promise: Promise[Any]) -> None:
 
 
 _new: Final = Promise.__new__
+# What ReadResult(…) does, without its function in Python.
 _tuple: Final = tuple.__new__
 
 
@@ -174,7 +175,6 @@ class DirectReadable:
                 request: ReadRequest = _new(ReadRequest)
                 request._runtime = self._runtime
                 request._state = FULFILLED
-                # What ReadResult(…) does, without its function in Python.
                 request._value = _tuple(ReadResult, (got or None, not got))
                 if not got:
                     self._end()
@@ -356,7 +356,7 @@ class DirectReadable:
             del self._requests[request]
         if self._leader is request and self._vacant:
             self._leader = None
-        if self._leader is None:
+        if self._leader is None and self._requests:
             self._appoint()
 
     def _appoint(self) -> None:
@@ -375,7 +375,10 @@ def _has_data(request: ReadRequest) -> bool:
 
 def _is_short(request: ReadRequest) -> bool:
     """Whether a whole-chunk read got less than it would have taken."""
-    return _has_data(request) and len(request._value.value) < request._limit
+    if request._state != FULFILLED:
+        return False
+    chunk = request._value[0]
+    return bool(chunk) and len(chunk) < request._limit
 
 
 def _receive(channel: Any, request: ReadRequest) -> bool | Want | None:
@@ -387,7 +390,7 @@ def _receive(channel: Any, request: ReadRequest) -> bool | Want | None:
             return got
         if not got:
             return None
-        request._fulfil(ReadResult(got, False))
+        request._fulfil(_tuple(ReadResult, (got, False)))
         return True
     count = channel.receive_into(view[request._filled :])
     if isinstance(count, Want):
