@@ -1,8 +1,9 @@
-"""The command line: `wsockets connect` and `wsockets demo`.
+"""The command line: `wsockets connect`, `wsockets listen` and `wsockets demo`.
 
 program.py       the program: its commands, its exit codes, Ctrl-C
 connect.py       the options of `wsockets connect`, and what it does
-settings.py      what they come to, and connecting that way
+listen.py        the options of `wsockets listen`, and what it does
+settings.py      what those of connect come to, and connecting that way
 relay.py         standard input and output over a socket
 report.py        what can be told about a connection, as data
 certificates.py  … and about a certificate

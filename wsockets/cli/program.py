@@ -23,6 +23,7 @@ from .exits import (
     OutputClosed,
     exit_for,
 )
+from .listen import listen_command
 from .report import message_of
 
 __all__ = ["main", "program"]
@@ -107,6 +108,7 @@ def program() -> None:
 
 program.add_command(connect_command)
 program.add_command(demo_command)
+program.add_command(listen_command)
 
 
 def main() -> NoReturn:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..promise import Promise
     from ..socket import Socket
 
-__all__ = ["AHEAD", "CHUNK", "Crlf", "relay"]
+__all__ = ["AHEAD", "CHUNK", "Crlf", "relay", "write_all"]
 
 AHEAD: Final = 16
 CHUNK: Final = 1 << 18
@@ -101,7 +101,7 @@ async def relay(
 
         async def writing() -> None:
             async for chunk in take:
-                await _in_thread(_write, sink, chunk + b"".join(_waiting(take)))
+                await write_all(sink, chunk + b"".join(_waiting(take)))
             nursery.cancel_scope.cancel()
 
         async def sending() -> None:
@@ -136,6 +136,11 @@ def _waiting(take: trio.MemoryReceiveChannel[bytes]) -> Iterator[bytes]:
             yield take.receive_nowait()
         except (trio.WouldBlock, trio.EndOfChannel):
             return
+
+
+async def write_all(sink: int, chunk: bytes) -> None:
+    """Write it to a file, in a thread. Raises OSError and `OutputClosed`."""
+    await _in_thread(_write, sink, chunk)
 
 
 async def _in_thread(function: Callable[..., bytes], *args: object) -> bytes:
