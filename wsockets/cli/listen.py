@@ -231,7 +231,8 @@ class _Serving:
 
     async def _part(self, socket: Socket) -> None:
         """Let what is on its way out be sent, for as long as closeTimeout."""
-        with trio.CancelScope(shield=True) as farewell:
+        shield = not self._at_once.cancel_called
+        with trio.CancelScope(shield=shield) as farewell:
             self._farewells.add(farewell)
             try:
                 await socket.close()
