@@ -33,7 +33,7 @@ nitpicky = True
 # What signatures name and this documentation does not describe: other people's
 # types, type variables, aliases and what is private here.
 nitpick_ignore_regex = [
-    ("py:.*", r"(collections|typing|typing_extensions|types|socket|os|enum|re)\b.*"),
+    ("py:.*", r"(collections|typing|typing_extensions|types|_?socket|os|enum|re)\b.*"),
     ("py:.*", r"(OpenSSL|cryptography|trio|x509|SSL)\b.*"),
     ("py:.*", r"(.*\.)?(_\w+|[TU]|\w+Members|Stored|Runtime|Handler|Overheard|Buffer)"),
     ("py:.*", r"(.*\.)?(Certificates|KeySource|Password|Psk|Verify|TlsVersion)"),
