@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket as _socket
+from typing import Literal
 
 import pytest
 import trio
 import trio.testing
 
+from tests import certificates
 from wsockets import SocketError, SocketOptions, TlsOptions
 from wsockets.connection import PlainConnection
 from wsockets.handshake import Handshake, Security
@@ -114,3 +116,63 @@ async def test_giving_up_ends_it() -> None:
         nursery.start_soon(run)
         await trio.testing.wait_all_tasks_blocked()
         opening.give_up()
+
+
+async def test_a_handshake_of_either_side_may_complete() -> None:
+    ours, theirs = silent_pair()
+    theirs.setblocking(False)
+    issued = certificates.server()
+    tls = {
+        "client": TlsOptions(ca=certificates.authority().pem),
+        "server": TlsOptions(cert=issued.chain, key=issued.key),
+    }
+    options = SocketOptions(secureTransport="on", alpn=["x"])
+    agreed = []
+
+    async def run(role: Literal["client", "server"], sock: _socket.socket) -> None:
+        async def opener() -> _socket.socket:
+            return sock
+
+        security = Security(tls[role], "localhost", role=role)
+        handshake = Handshake.make(options, security)
+        connection, alpn = await Opening(current(), opener, options, handshake).run()
+        agreed.append(alpn)
+        connection.close()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, "client", ours)
+        nursery.start_soon(run, "server", theirs)
+    assert agreed == ["x", "x"]
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+async def test_a_peer_that_is_refused_reads_why_if_it_is_a_client(
+    role: Literal["client", "server"],
+) -> None:
+    listener = _socket.create_server(("127.0.0.1", 0))
+    theirs = _socket.create_connection(listener.getsockname())
+    ours, _ = listener.accept()
+    listener.close()
+    ours.setblocking(False)
+
+    async def opener() -> _socket.socket:
+        return ours
+
+    issued = certificates.server()
+    tls = TlsOptions(cert=issued.chain, key=issued.key, ca=issued.pem)
+    options = SocketOptions(secureTransport="on")
+    handshake = Handshake.make(options, Security(tls, "localhost", role=role))
+    # No hello, and more behind it: closing at once would be answered by a reset.
+    garbage = b"\x16\x03\x01\x00\x04\x09\x00\x00\x00" + bytes(1000)
+    with theirs:
+        theirs.sendall(garbage)
+        with pytest.raises(SocketError) as caught:
+            await Opening(current(), opener, options, handshake).run()
+        assert caught.value.code == "tls"
+        theirs.settimeout(10)
+        if role == "server":
+            assert ours.fileno() >= 0
+            assert theirs.recv(100)[:1] == b"\x15"
+            assert theirs.recv(100) == b""
+        else:
+            assert ours.fileno() == -1
