@@ -161,8 +161,8 @@ def test_a_block_of_version_2_is_read(data: bytes, expected: ProxyHeader) -> Non
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"\r\n\r\n\0\r\nQUITE", "begins with"),
-        (b"\r\nGET", "begins with"),
+        (b"\r\n\r\n\0\r\nQUITE", "begins like neither"),
+        (b"\r\nGET", "begins like neither"),
         (v2(command=0x11), "version 1"),
         (v2(command=0x31), "version 3"),
         (v2(command=0x22), "command is 2"),
@@ -260,3 +260,8 @@ def test_arbitrary_bytes_are_a_header_or_refused(data: bytes) -> None:
             return
         assert 1 <= taken <= len(data) - position
         position += taken
+
+
+def test_what_is_no_header_is_not_shown() -> None:
+    assert "secret" not in refused(b"GET /?secret=1")
+    assert "secret" not in refused(b"\r\n\r\n\0secret")

@@ -77,7 +77,14 @@ class Handshake:
 
     def check(self) -> None:
         """Raise the SocketError that can be known without a connection."""
-        tls.check_options(self.options, self.names, self.role)
+        if self.role == "server":
+            tls.check_server(
+                self.options,
+                client_auth=self.client_auth,
+                server_names=self.server_names,
+            )
+        else:
+            tls.check_options(self.options, self.names, self.role)
 
     def connection(
         self, sock: _socket.socket, tolerate_truncation: bool

@@ -34,6 +34,9 @@ _V1_PREFIX: Final = b"PROXY "
 _V1_MAX: Final = 107
 _PORT: Final = re.compile(r"0|[1-9][0-9]{0,4}")
 
+# What else it is may be a secret, and is nobody's business.
+_NO_HEADER: Final = "it begins like neither version's"
+
 _V2_SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 _V2_FIXED: Final = 16
 # The block of addresses by address family (section 2.2): IPv4, IPv6, unix.
@@ -105,7 +108,7 @@ class HeaderReader:
         if end >= 0:
             del taken[end + 2 :]
         if not taken.startswith(_V1_PREFIX[: len(taken)]):
-            raise _malformed(f"it begins with {bytes(taken[:16])!r}")
+            raise _malformed(_NO_HEADER)
         if end >= 0:
             self.header = _parse_v1(bytes(taken[:end]))
         elif len(taken) == _V1_MAX:
@@ -120,7 +123,7 @@ class HeaderReader:
             taken += data[:missing]
             data = data[missing:]
             if not taken.startswith(_V2_SIGNATURE[: len(taken)]):
-                raise _malformed(f"it begins with {bytes(taken[:16])!r}")
+                raise _malformed(_NO_HEADER)
             if len(taken) == _V2_FIXED:
                 _check_v2(taken)
                 self._wanted += int.from_bytes(taken[14:16])

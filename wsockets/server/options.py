@@ -153,6 +153,8 @@ class ListenOptions:
 
     def trusts(self, peer: object) -> bool:
         """Whether `peer`, as accept() tells it, is a proxy whose header counts."""
+        if not self.proxyProtocol:
+            return False
         if not isinstance(peer, tuple):
             return _UNIX in self.trustedProxies
         address = ipaddress.ip_address(peer[0].partition("%")[0])
