@@ -61,6 +61,8 @@ def words(outcome: Outcome) -> Iterator[str]:
         yield f"{how} {told}"
         if told.startswith("data "):
             yield "data"
+        if told.startswith("text SocketError: "):
+            yield "text SocketError: …"
         if how == "fulfilled":
             yield "settled"
     elif how in ("threw", "rejected"):

@@ -16,14 +16,16 @@ SHORT: Final = 64
 
 
 @functools.cache
-def _row(high: int) -> bytes:
-    return bytes((31 * low + 7 * high + 3 * (high >> 8)) & 255 for low in range(256))
+def _row(first: int) -> bytes:
+    return bytes((31 * low + first) & 255 for low in range(256))
 
 
 def pattern(length: int, start: int = 0) -> bytes:
     """`length` bytes of the pattern, from offset `start` on."""
     first, last = start >> 8, (start + length + 255) >> 8
-    rows = b"".join(map(_row, range(first, last)))
+    rows = b"".join(
+        _row((7 * high + 3 * (high >> 8)) & 255) for high in range(first, last)
+    )
     offset = start - (first << 8)
     return rows[offset : offset + length]
 

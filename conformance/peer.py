@@ -178,7 +178,7 @@ class Peer:
         if sock.family == socket.AF_INET:
             # Read by the judge once the script is over, and by later steps.
             host, port = sock.getpeername()
-            self.addresses["$client"] = f"{host}:{port}"
+            self.addresses["$remote"] = f"{host}:{port}"
         return _returned(None)
 
     def _do_tls(self, step: dict[str, Any], until: float) -> Outcome:
@@ -265,7 +265,7 @@ class Peer:
 
 def _content(step: dict[str, Any]) -> bytes:
     if "pattern" in step:
-        return pattern(step["pattern"])
+        return pattern(step["pattern"], step.get("from", 0))
     if "hex" in step:
         return bytes.fromhex(step["hex"])
     return str(step["data"]).encode()

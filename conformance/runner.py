@@ -120,6 +120,7 @@ class _Worker(threading.Thread):
 
     def run(self) -> None:
         try:
+            self._warm_up()
             with contextlib.suppress(queue.Empty):
                 while True:
                     result = self._perform(self._waiting.get_nowait())
@@ -127,6 +128,12 @@ class _Worker(threading.Thread):
                     self._progress(result)
         except BaseException as error:
             self.fault = error
+
+    def _warm_up(self) -> None:
+        """Have the process started before the first peer's clock is."""
+        with self._control.run() as (address, signals):
+            signals.raise_("over")
+            self._process.ask(self._request("", [], address), _HUNG)
 
     def _perform(self, scenario: Scenario) -> Result:
         if set(scenario.needs) - set(self._driver.offers):
@@ -156,17 +163,20 @@ class _Worker(threading.Thread):
     def _ask(
         self, scenario: Scenario, control: str, addresses: dict[str, str]
     ) -> dict[str, Any]:
-        request = {
-            "id": scenario.id,
-            "steps": filled_in(scenario.client, addresses),
+        steps = filled_in(scenario.client, addresses)
+        try:
+            return self._process.ask(self._request(scenario.id, steps, control), _HUNG)
+        except DriverError as error:
+            return {"steps": [{"how": "crashed", "why": str(error)}]}
+
+    def _request(self, id: str, steps: Sequence[Step], control: str) -> dict[str, Any]:
+        return {
+            "id": id,
+            "steps": steps,
             "control": control,
             "limit": self._times.limit,
             "settle": self._times.settle,
         }
-        try:
-            return self._process.ask(request, _HUNG)
-        except DriverError as error:
-            return {"steps": [{"how": "crashed", "why": str(error)}]}
 
 
 def judge(

@@ -110,7 +110,11 @@ def _with(given: Any, value: Any) -> Any:
         return [_with(each, value) for each in given]
     if isinstance(given, Mapping):
         return {key: _with(each, value) for key, each in given.items()}
-    return value if given == "$value" else given
+    if given == "$value":
+        return value
+    if isinstance(given, str) and isinstance(value, str):
+        return given.replace("$value", value)
+    return given
 
 
 def _place(fault: Any, document: dict[str, Any]) -> str:

@@ -209,6 +209,7 @@ class Run {
       this.variables[step.as] = value;
       quiet(value);
     }
+    if (step.then && value[step.then] === undefined) throw new Missing(step.then);
     const awaited = step.then ? value[step.then] : step.as ? undefined : value;
     if (!isPromise(awaited)) return { how: "returned", value: this.told(value) };
     return this.settlement(await settled(awaited, step.within ?? this.limit));
@@ -259,9 +260,11 @@ class Run {
     if (Array.isArray(given)) return given.map((each) => this.value(each));
     if (given === null || typeof given !== "object") return given;
     if ("ref" in given) return this.find(given.ref);
+    if ("text" in given) return String(given.text);
     if ("bytes" in given) return encoder.encode(given.bytes);
     if ("pattern" in given) return pattern(given.pattern, 0);
     if ("view" in given) return new Uint8Array(given.view);
+    if ("octets" in given) return new Uint8Array(given.octets);
     if ("buffer" in given) return encoder.encode(given.buffer).buffer;
     if ("words" in given) return new Uint16Array(given.words);
     if ("nothing" in given) return undefined;

@@ -269,7 +269,9 @@ class Run:
                 self._watch(value)
         awaited = None if "as" in step else value
         if "then" in step:
-            awaited = getattr(value, step["then"])
+            awaited = getattr(value, step["then"], _MISSING)
+            if awaited is _MISSING:
+                raise Missing(step["then"])
         if isinstance(awaited, Promise):
             return await self._settled(awaited, step.get("within", self.limit), None)
         return {"how": "returned", "value": self._told(value)}
@@ -376,6 +378,8 @@ MAKERS: Final[dict[str, Callable[[Any], Any]]] = {
     "bytes": lambda text: text.encode(),
     "pattern": pattern,
     "view": bytearray,
+    "text": str,
+    "octets": bytes,
     "buffer": lambda text: bytearray(text.encode()),
     "words": lambda numbers: memoryview(
         b"".join(number.to_bytes(2, sys.byteorder) for number in numbers)
