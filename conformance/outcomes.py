@@ -47,7 +47,8 @@ def show(outcome: Outcome) -> str:
     if how == "missing":
         return f"missing {outcome['value']}"
     if how in ("failed", "crashed"):
-        return f"{how} ({outcome['why']})"
+        asked = "".join(f", {each}" for each in _asked(outcome)) if "sni" in outcome else ""
+        return f"{how} ({outcome['why']}{asked})"
     return str(how)
 
 
@@ -73,6 +74,8 @@ def words(outcome: Outcome) -> Iterator[str]:
         yield from _read_words(outcome)
     elif how == "tls":
         yield from _facts(outcome)
+    elif how == "failed" and "sni" in outcome:
+        yield from _asked(outcome)
 
 
 def value(told: Any) -> str:
@@ -152,11 +155,17 @@ def _read_words(outcome: Outcome) -> Iterator[str]:
         yield f"ends {each}"
 
 
+def _asked(outcome: Outcome) -> list[str]:
+    return [
+        f"sni {outcome['sni'] or 'none'}",
+        f"offered {' '.join(outcome['offered']) or 'none'}",
+    ]
+
+
 def _facts(outcome: Outcome) -> list[str]:
     return [
         f"version {outcome['version']}",
-        f"sni {outcome['sni'] or 'none'}",
-        f"offered {' '.join(outcome['offered']) or 'none'}",
+        *_asked(outcome),
         f"alpn {outcome['alpn'] or 'none'}",
         f"client {outcome['client'] or 'none'}",
     ]

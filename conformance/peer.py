@@ -54,7 +54,7 @@ class Peer:
         self._limit = limit
         self._settle = settle
         self._wires: dict[str, Wire] = {}
-        self._arrived: queue.Queue[socket.socket] = queue.Queue()
+        self._arrived: queue.Queue[tuple[socket.socket, Any]] = queue.Queue()
         self._count = 0
         self._with = contextlib.ExitStack()
         self._listener = self._listening(listen, folder)
@@ -83,7 +83,7 @@ class Peer:
         for wire in self._wires.values():
             wire.close()
         while not self._arrived.empty():
-            self._arrived.get().close()
+            self._arrived.get()[0].close()
         self._with.close()
 
     # -- listening
@@ -137,11 +137,11 @@ class Peer:
     def _accept(self) -> None:
         while True:
             try:
-                sock, _ = self._listener.accept()
+                arrived = self._listener.accept()
             except OSError:
                 return
             self._count += 1
-            self._arrived.put(sock)
+            self._arrived.put(arrived)
 
     # -- the script
 
@@ -169,7 +169,8 @@ class Peer:
 
     def _do_accept(self, step: dict[str, Any], until: float) -> Outcome:
         try:
-            sock = self._arrived.get(timeout=max(0.001, until - time.monotonic()))
+            patience = max(0.001, until - time.monotonic())
+            sock, name = self._arrived.get(timeout=patience)
         except queue.Empty:
             return _PENDING
         if sock.family != socket.AF_UNIX:
@@ -177,8 +178,7 @@ class Peer:
         self._wires[step.get("as", "peer")] = Wire(sock)
         if sock.family == socket.AF_INET:
             # Read by the judge once the script is over, and by later steps.
-            host, port = sock.getpeername()
-            self.addresses["$remote"] = f"{host}:{port}"
+            self.addresses["$remote"] = f"{name[0]}:{name[1]}"
         return _returned(None)
 
     def _do_tls(self, step: dict[str, Any], until: float) -> Outcome:
@@ -192,7 +192,9 @@ class Peer:
         why = wire.shake_hands(context, until)
         if why == "no answer in time":
             return _PENDING
-        return wire.facts() if why is None else {"how": "failed", "why": why}
+        if why is not None:
+            return {**wire.asked(), "how": "failed", "why": why}
+        return wire.facts()
 
     def _do_hello(self, step: dict[str, Any], until: float) -> Outcome:
         """Look at the beginning of the client's next bytes; they stay to be received."""

@@ -74,16 +74,17 @@ def _validator() -> Any:
 def read_chapter(text: str, where: str = "the text") -> list[Scenario]:
     """The scenarios of a chapter; ValueError where the schema is not kept."""
     document = tomllib.loads(text)
+    scenarios = document.get("scenario", [])
+    document["scenario"] = [one for each in scenarios for one in _varied(each)]
     fault = jsonschema.exceptions.best_match(_validator().iter_errors(document))
     if fault is not None:
         raise ValueError(f"{where}: {_place(fault, document)}: {fault.message}")
     return [
         Scenario(
             chapter=document["chapter"],
-            **{key.replace("-", "_"): value for key, value in one.items()},
+            **{key.replace("-", "_"): value for key, value in each.items()},
         )
         for each in document["scenario"]
-        for one in _varied(each)
     ]
 
 
@@ -94,12 +95,10 @@ def _varied(table: dict[str, Any]) -> list[dict[str, Any]]:
     if variants is None:
         return [table]
     return [
-        table
+        _with(table, value)
         | {
             "id": f"{table['id']}.{name}",
             "title": f"{table['title']}: {name.replace('-', ' ')}",
-            "client": _with(table["client"], value),
-            "peer": _with(table.get("peer", []), value),
         }
         for name, value in variants.items()
     ]

@@ -145,6 +145,13 @@ class Wire:
                 self.hello = read_hello(bytes(first))
             self._incoming.write(data)
 
+    def asked(self) -> dict[str, Any]:
+        """What the client has asked for in its ClientHello."""
+        return {
+            "sni": self.hello.server_name,
+            "offered": list(self.hello.protocols),
+        }
+
     def facts(self) -> dict[str, Any]:
         """What was negotiated, and what the client had asked for."""
         assert self._tls is not None
@@ -154,8 +161,7 @@ class Wire:
         return {
             "how": "tls",
             "version": self._tls.version(),
-            "sni": self.hello.server_name,
-            "offered": list(self.hello.protocols),
+            **self.asked(),
             "alpn": self._tls.selected_alpn_protocol(),
             "client": subject.get("commonName"),
         }
