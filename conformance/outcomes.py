@@ -62,6 +62,8 @@ def words(outcome: Outcome) -> Iterator[str]:
         yield f"{how} {told}"
         if told.startswith("data "):
             yield "data"
+        if isinstance(outcome.get("value"), (int, float)) and outcome["value"] > 0:
+            yield "positive"
         if told.startswith("text SocketError: "):
             yield "text SocketError: …"
         if how == "fulfilled":

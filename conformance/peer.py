@@ -219,7 +219,8 @@ class Peer:
     def _do_recv(self, step: dict[str, Any], until: float) -> Outcome:
         wire = self._wire(step)
         received = bytearray()
-        wanted = None if step.get("to") == "end" else step.get("bytes", 1)
+        exactly = step.get("exactly")
+        wanted = None if step.get("to") == "end" else exactly or step.get("bytes", 1)
         stop = step.get("until", "").encode()
         while wanted is None or len(received) < wanted or stop not in received:
             data = wire.receive(until)
@@ -230,6 +231,10 @@ class Peer:
                     wire.receive(until)  # What stands behind close_notify.
                 return _read(received, ", ".join(wire.ended))
             received += data
+            if exactly and len(received) > exactly:
+                # The next step's, a handshake perhaps.
+                wire.push_back(bytes(received[exactly:]))
+                del received[exactly:]
         return _read(received, "open")
 
     def _do_quiet(self, step: dict[str, Any], until: float) -> Outcome:
