@@ -305,7 +305,7 @@ def check_nursery(runtime: Runtime, nursery: object) -> None:
     """SocketError (code "option") unless `nursery` is one of the runtime's, or None."""
     if nursery is not None and not runtime.accepts_nursery(nursery):
         raise SocketError(
-            f"nursery is one of {runtime.name}'s, not {type(nursery).__name__}",
+            f"nursery is {runtime.nursery}, not {type(nursery).__name__}",
             code="option",
         )
 

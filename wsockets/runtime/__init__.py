@@ -64,6 +64,8 @@ class Runtime(Protocol):
     """What an event loop has to offer; see each implementation for the how."""
 
     name: str
+    # What `spawn` takes, in words.
+    nursery: str
 
     @property
     def Cancelled(self) -> type[BaseException]:

@@ -341,6 +341,7 @@ class AsyncioRuntime:
     )
 
     name = "asyncio"
+    nursery = "an asyncio.TaskGroup"
     Cancelled = asyncio.CancelledError
     Released = Released
 

@@ -37,6 +37,7 @@ class TrioRuntime:
     __slots__ = ("__weakref__", "_jobs", "_token")
 
     name = "trio"
+    nursery = "a trio.Nursery"
     Cancelled = trio.Cancelled
     Released = trio.ClosedResourceError
 
