@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import platform
 import random
 import secrets
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import cryptography
 import OpenSSL.SSL
@@ -14,6 +17,7 @@ import pytest
 import trio
 from hypothesis import HealthCheck, settings
 
+from tests import loops
 from tests import peers as _peers
 from tests.leaks import Snapshot, left_behind
 from tests.loopback import Secure
@@ -44,6 +48,8 @@ settings.register_profile("stress", settings.get_profile("default"), max_example
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    # libuv keeps a pipe of its own from its first run on.
+    loops.run("uvloop", loops.nothing)
     # The workers of one run inherit the environment, so they share the seed.
     seed = os.environ.setdefault(SEED, str(secrets.randbelow(1 << 32)))
     if config.option.hypothesis_profile is None:
@@ -73,6 +79,43 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def _listed(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+# -- event loops
+
+_CLOCKS = {"autojump_clock", "mock_clock"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each asynchronous test of a module for every loop, once for each."""
+    item = metafunc.definition
+    if (
+        inspect.iscoroutinefunction(metafunc.function)
+        and item.get_closest_marker("every_loop") is not None
+        and item.get_closest_marker("only_trio") is None
+        and not _CLOCKS & set(metafunc.fixturenames)
+    ):
+        metafunc.fixturenames.append("loop")
+        metafunc.parametrize("loop", loops.LOOPS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        loop = None if callspec is None else callspec.params.get("loop")
+        if not isinstance(item, pytest.Function) or loop in (None, "trio"):
+            continue  # pytest-trio's
+        item.add_marker(loop)
+        item.obj = _on(loop, item.obj)
+
+
+def _on(loop: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        loops.run(loop, functools.partial(function, *args, **kwargs))
+
+    return run
 
 
 @pytest.fixture(params=["off", "on"])

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-import trio
 
+from tests import loops
 from wsockets.dial import dial
 from wsockets.errors import SocketError
 from wsockets.runtime import current
@@ -30,7 +30,7 @@ class Names:
         self.asked: list[tuple[str, int]] = []
 
     async def __call__(self, host: str, port: int) -> Iterable[tuple[int, str]]:
-        await trio.lowlevel.checkpoint()
+        await loops.checkpoint()
         self.asked.append((host, port))
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 

@@ -3,11 +3,13 @@
 Two snapshots tell what a piece of code has left behind. A descriptor counts by
 its number and by what it leads to (`/proc/self/fd` names sockets and pipes by
 inode), so that one closed and another opened is seen. Idle threads of trio's
-cache, which trio keeps for ten seconds for the next job, are nobody's leak.
+cache, which trio keeps for ten seconds for the next job, are nobody's leak;
+asyncio keeps its own as long as it runs, and libuv for good.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import re
@@ -16,11 +18,12 @@ import time
 from collections import Counter
 
 import attrs
+import sniffio
 import trio
 
 __all__ = ["Snapshot", "left_behind", "tasks"]
 
-IDLE_TRIO_THREAD = re.compile(r"Trio thread \d+")
+KEPT_THREAD = re.compile(r"Trio thread \d+|asyncio_\d+|libuv-worker")
 
 
 @attrs.frozen
@@ -43,7 +46,7 @@ class Snapshot:
         ]
         for thread in sorted(self.threads - earlier.threads):
             name = names.get(thread) or _comm(thread)
-            if name is not None and not IDLE_TRIO_THREAD.fullmatch(name):
+            if name is not None and not KEPT_THREAD.fullmatch(name):
                 found.append(f"thread {thread}: {name}")
         return found
 
@@ -65,7 +68,9 @@ def left_behind(before: Snapshot, *, within: float = 2.0) -> list[str]:
 
 
 def tasks() -> Counter[str]:
-    """The names of all tasks of this run of trio, and how many have each."""
+    """The names of all tasks of this event loop, and how many have each."""
+    if sniffio.current_async_library() == "asyncio":
+        return Counter(task.get_name() for task in asyncio.all_tasks())
     found: Counter[str] = Counter()
     waiting = [trio.lowlevel.current_root_task()]
     while waiting:

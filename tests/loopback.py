@@ -1,9 +1,9 @@
 """A Socket and the other end of its connection, in the hands of one test.
 
-`connected()` gives both: the library's socket, and a `Peer` that is trio's own
-stream over a plain or a TLS connection (Python's ssl, so that two
-implementations meet). The peer can do what peers do to each other: half-close,
-reset, cut the connection in the middle of a record, or not read at all.
+`connected()` gives both: the library's socket, and a `Peer` over a plain or a TLS
+connection (Python's ssl, so that two implementations meet). The peer can do what
+peers do to each other: half-close, reset, cut the connection in the middle of a
+record, or not read at all.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 import attrs
-import trio
-import trio.testing
 
 from tests import certificates
+from tests.loops import settle
+from tests.wires import Listener, SocketStream, SSLStream, listen_tcp
 from wsockets import Binding, Socket, TlsOptions
 
 __all__ = [
@@ -35,11 +35,6 @@ __all__ = [
 
 Secure = Literal["off", "on"]
 NO_LINGER = struct.pack("ii", 1, 0)
-
-
-async def settle() -> None:
-    """Until every other task waits for something."""
-    await trio.testing.wait_all_tasks_blocked()
 
 
 @functools.cache
@@ -61,12 +56,12 @@ def binding(**members: Any) -> Binding:
 class Peer:
     """The other end of a connection."""
 
-    stream: trio.SSLStream[trio.SocketStream] | trio.SocketStream
+    stream: SSLStream | SocketStream
     gone: bool = False
 
     @property
-    def tcp(self) -> trio.SocketStream:
-        if isinstance(self.stream, trio.SSLStream):
+    def tcp(self) -> SocketStream:
+        if isinstance(self.stream, SSLStream):
             return self.stream.transport_stream
         return self.stream
 
@@ -93,16 +88,8 @@ class Peer:
 
     async def end(self) -> None:
         """close_notify where there is TLS, and FIN; the other direction goes on."""
-        if isinstance(self.stream, trio.SSLStream):
-            # trio cannot half-close TLS: send the alert by hand.
-            try:
-                self.stream._ssl_object.unwrap()
-            except ssl.SSLWantReadError:
-                pass
-            # What trio holds back (tickets) comes first.
-            held = self.stream._delayed_outgoing or b""
-            alert = self.stream._outgoing.read()
-            await self.tcp.send_all(held + alert)
+        if isinstance(self.stream, SSLStream):
+            await self.stream.end()
         await self.tcp.send_eof()
 
     async def cut(self) -> None:
@@ -111,23 +98,21 @@ class Peer:
 
     def reset(self) -> None:
         """RST."""
-        sock = self.tcp.socket
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
-        sock.close()
+        self.tcp.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+        self.tcp.close()
         self.gone = True
 
     async def close(self) -> None:
-        if self.gone:
-            return
-        await trio.aclose_forcefully(self.stream)
+        if not self.gone:
+            self.stream.close()
 
 
 @contextlib.asynccontextmanager
-async def listening() -> AsyncIterator[tuple[trio.SocketListener, int]]:
+async def listening() -> AsyncIterator[tuple[Listener, int]]:
     """A listener on 127.0.0.1, and its port."""
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    listener, port = listen_tcp()
     async with listener:
-        yield listener, listener.socket.getsockname()[1]
+        yield listener, port
 
 
 @contextlib.asynccontextmanager
@@ -151,9 +136,7 @@ async def connected(
         )
         stream: Any = await listener.accept()
         if secure == "on":
-            stream = trio.SSLStream(
-                stream, server_context(), server_side=True, https_compatible=False
-            )
+            stream = SSLStream(stream, server_context(), server_side=True)
             await stream.do_handshake()
         peer = Peer(stream)
         try:

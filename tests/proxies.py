@@ -9,35 +9,36 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import attrs
-import trio
+
+from tests import loops
+from tests.wires import SocketStream, listen_tcp, open_tcp_stream
 
 __all__ = ["HttpProxy", "Socks5Proxy", "TestProxy", "echo_server", "scripted", "served"]
 
-Handler = Callable[[trio.SocketStream], Awaitable[None]]
+Handler = Callable[[SocketStream], Awaitable[None]]
 
 
 @asynccontextmanager
 async def served(handler: Handler, ip: str = "127.0.0.1") -> AsyncIterator[int]:
     """A server that runs `handler` for each connection: its port."""
 
-    async def handle(stream: trio.SocketStream) -> None:
-        async with stream:
-            try:
-                await handler(stream)
-            except trio.BrokenResourceError:
-                pass  # the other side has gone
+    async def handle(stream: SocketStream) -> None:
+        try:
+            await handler(stream)
+        except loops.BrokenResourceError:
+            pass  # the other side has gone
 
-    async with trio.open_nursery() as nursery:
-        listeners = await trio.open_tcp_listeners(0, host=ip)
-        nursery.start_soon(partial(trio.serve_listeners, handle, listeners))
-        yield listeners[0].socket.getsockname()[1]
+    async with loops.open_nursery() as nursery:
+        listener, port = listen_tcp(ip)
+        nursery.start_soon(listener.serve, handle)
+        yield port
         nursery.cancel_scope.cancel()
 
 
 def echo_server() -> Handler:
     """Says "hello" and then repeats what it hears."""
 
-    async def echo(stream: trio.SocketStream) -> None:
+    async def echo(stream: SocketStream) -> None:
         await stream.send_all(b"hello")
         async for data in stream:
             await stream.send_all(data)
@@ -48,13 +49,13 @@ def echo_server() -> Handler:
 def scripted(*answers: bytes, hold: bool = True) -> Handler:
     """Sends one of `answers` after each message heard, then waits or hangs up."""
 
-    async def answer(stream: trio.SocketStream) -> None:
+    async def answer(stream: SocketStream) -> None:
         for data in answers:
             if not await stream.receive_some():
                 return
             await stream.send_all(data)
         if hold:
-            await trio.sleep_forever()
+            await loops.sleep_forever()
 
     return answer
 
@@ -74,23 +75,23 @@ class TestProxy:
     asked: list[str] = attrs.field(factory=list)
     connections: int = 0
 
-    async def _connect(self, host: str, port: int) -> trio.SocketStream | None:
+    async def _connect(self, host: str, port: int) -> SocketStream | None:
         self.asked.append(host)
         if host in self.unreachable:
             return None
         try:
-            return await trio.open_tcp_stream(self.names.get(host, host), port)
+            return await open_tcp_stream(self.names.get(host, host), port)
         except OSError:
             return None
 
 
-async def _relay(one: trio.SocketStream, other: trio.SocketStream) -> None:
-    async def copy(source: trio.SocketStream, sink: trio.SocketStream) -> None:
+async def _relay(one: SocketStream, other: SocketStream) -> None:
+    async def copy(source: SocketStream, sink: SocketStream) -> None:
         async for data in source:
             await sink.send_all(data)
         await sink.send_eof()
 
-    async with other, trio.open_nursery() as nursery:
+    async with other, loops.open_nursery() as nursery:
         nursery.start_soon(copy, one, other)
         nursery.start_soon(copy, other, one)
 
@@ -99,7 +100,7 @@ async def _relay(one: trio.SocketStream, other: trio.SocketStream) -> None:
 class HttpProxy(TestProxy):
     """Knows CONNECT and nothing else. The target has to speak first."""
 
-    async def __call__(self, stream: trio.SocketStream) -> None:
+    async def __call__(self, stream: SocketStream) -> None:
         self.connections += 1
         head = b""
         while not head.endswith(b"\r\n\r\n"):
@@ -137,7 +138,7 @@ class HttpProxy(TestProxy):
 class Socks5Proxy(TestProxy):
     """Knows CONNECT, with and without a login. The target has to speak first."""
 
-    async def __call__(self, stream: trio.SocketStream) -> None:
+    async def __call__(self, stream: SocketStream) -> None:
         self.connections += 1
         read = partial(_read, stream)
         assert await read(1) == b"\x05"
@@ -173,11 +174,11 @@ class Socks5Proxy(TestProxy):
         await _relay(stream, upstream)
 
 
-async def _read(stream: trio.SocketStream, count: int) -> bytes:
+async def _read(stream: SocketStream, count: int) -> bytes:
     data = b""
     while len(data) < count:
         piece = await stream.receive_some(count - len(data))
         if not piece:
-            raise trio.BrokenResourceError
+            raise loops.BrokenResourceError
         data += piece
     return data

@@ -1,0 +1,168 @@
+"""The event loops that a behaviour is tested on, and their common vocabulary.
+
+A test module that says `pytestmark = pytest.mark.every_loop` has each of its
+asynchronous tests run on trio, on asyncio and on uvloop (see conftest), but for
+those marked `only_trio` and those that need trio's clock. Such tests use the
+names of this module in place of trio's. They come from anyio, so on asyncio its
+cancellation is delivered again and again, as trio's is; what plain tasks of
+asyncio do is tested by test_runtime_asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import sniffio
+import trio
+import trio.testing
+import uvloop
+from anyio import (
+    BrokenResourceError,
+    CancelScope,
+    ClosedResourceError,
+    Event,
+    current_time,
+    fail_after,
+    move_on_after,
+    sleep,
+    sleep_forever,
+    sleep_until,
+)
+from anyio import create_task_group as open_nursery
+from anyio import get_cancelled_exc_class as cancelled
+from anyio.abc import TaskGroup as Nursery
+from anyio.lowlevel import checkpoint
+
+from wsockets.runtime import current
+
+__all__ = [
+    "LOOPS",
+    "BrokenResourceError",
+    "CancelScope",
+    "ClosedResourceError",
+    "Event",
+    "Nursery",
+    "assert_checkpoints",
+    "assert_no_checkpoints",
+    "cancelled",
+    "checkpoint",
+    "current_time",
+    "fail_after",
+    "in_thread",
+    "move_on_after",
+    "native_nursery",
+    "nothing",
+    "on_trio",
+    "open_nursery",
+    "run",
+    "settle",
+    "sleep",
+    "sleep_forever",
+    "sleep_until",
+]
+
+T = TypeVar("T")
+
+LOOPS: Final = ("trio", "asyncio", "uvloop")
+
+# Turns of asyncio's loop in which nothing happens. A callback may call the next.
+_QUIET: Final = 6
+
+in_thread = anyio.to_thread.run_sync
+
+
+def on_trio() -> bool:
+    """Whether the calling task runs on trio."""
+    return sniffio.current_async_library() == "trio"
+
+
+def assert_no_checkpoints() -> contextlib.AbstractContextManager[None]:
+    """On trio, where it can be told: no await in the block lets others run."""
+    if on_trio():
+        return trio.testing.assert_no_checkpoints()
+    return contextlib.nullcontext()
+
+
+async def nothing() -> None:
+    """Return."""
+
+
+async def settle(cushion: float = 0.0) -> None:
+    """Until every other task waits for something that does not come by itself.
+
+    With a `cushion`: until nothing has happened for so many seconds.
+    """
+    if on_trio():
+        await trio.testing.wait_all_tasks_blocked(cushion)
+        return
+    quiet = 0
+    while quiet < _QUIET:
+        await asyncio.sleep(cushion / _QUIET)
+        quiet = quiet + 1 if all(map(_waits, asyncio.all_tasks())) else 0
+
+
+def assert_checkpoints() -> contextlib.AbstractContextManager[None]:
+    """On trio, where that is a rule: every await in the block lets others run."""
+    return trio.testing.assert_checkpoints() if on_trio() else contextlib.nullcontext()
+
+
+def _waits(task: asyncio.Task[Any]) -> bool:
+    if task is asyncio.current_task():
+        return True
+    waits_for: Any = task._fut_waiter  # type: ignore[attr-defined]
+    return waits_for is not None and not waits_for.done()
+
+
+@contextlib.asynccontextmanager
+async def native_nursery() -> AsyncIterator[tuple[Any, Callable[[], None]]]:
+    """The event loop's own nursery, and how to cancel what runs in it."""
+    if on_trio():
+        async with trio.open_nursery() as nursery:
+            yield nursery, nursery.cancel_scope.cancel
+        return
+    async with asyncio.TaskGroup() as group:
+
+        def cancel() -> None:
+            for task in list(group._tasks):
+                task.cancel()
+
+        yield group, cancel
+
+
+async def _open_what_a_run_has() -> None:
+    """Let the runtime open its own descriptor, which is nobody's leak."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        await current().wait_writable(ours.fileno())
+
+
+def run(loop: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """Run `function(*args)` on a loop of its own, of the kind named.
+
+    What asyncio would only log, because nobody is there to be told, is raised.
+    """
+    if loop == "trio":
+        return trio.run(function, *args)
+    errors: list[BaseException] = []
+
+    def failed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        errors.append(context.get("exception") or AssertionError(context["message"]))
+
+    async def main() -> T:
+        asyncio.get_running_loop().set_exception_handler(failed)
+        await _open_what_a_run_has()
+        return await function(*args)
+
+    factory = uvloop.new_event_loop if loop == "uvloop" else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        result = runner.run(main())
+    if errors:
+        raise BaseExceptionGroup("nobody was told of these", errors)
+    return result
