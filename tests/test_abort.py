@@ -4,10 +4,11 @@ import gc
 import weakref
 
 import pytest
-import trio
-import trio.testing
 
+from tests import loops
 from wsockets import AbortController, AbortError, AbortSignal, Event
+
+pytestmark = pytest.mark.every_loop
 
 
 def test_aborting_tells_every_listener_once() -> None:
@@ -59,9 +60,9 @@ def test_onabort_is_called_like_a_listener() -> None:
 
 async def test_a_timeout_aborts_with_a_TimeoutError() -> None:
     signal = AbortSignal.timeout(1)
-    aborted = trio.Event()
+    aborted = loops.Event()
     signal.addEventListener("abort", lambda _: aborted.set())
-    with trio.fail_after(5):
+    with loops.fail_after(5):
         await aborted.wait()
     assert isinstance(signal.reason, TimeoutError)
 
@@ -69,7 +70,7 @@ async def test_a_timeout_aborts_with_a_TimeoutError() -> None:
 async def test_a_timeout_that_nobody_holds_ends_silently() -> None:
     AbortSignal.timeout(0)
     gc.collect()
-    await trio.testing.wait_all_tasks_blocked(0.01)
+    await loops.settle(0.01)
 
 
 @pytest.mark.parametrize("bad", [-1, float("inf"), float("nan")])
