@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
-from tests import certificates
+from tests import certificates, loops
+from tests.leaks import tasks
 from tests.loopback import binding, listening, server_context
 from tests.network import closed_port, connections, listener
 from tests.proxies import HttpProxy, echo_server, served
+from tests.wires import SSLStream
 from wsockets import (
     Binding,
     Socket,
@@ -32,6 +33,8 @@ from wsockets import (
     connect,
     deny_private,
 )
+
+pytestmark = pytest.mark.every_loop
 
 
 async def both_failures(made: Socket) -> SocketError:
@@ -117,11 +120,11 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
 async def test_what_cannot_be_right_raises_at_the_call(
     call: Callable[[], object], code: str
 ) -> None:
-    before = trio.lowlevel.current_statistics().tasks_living
+    before = tasks()
     with pytest.raises(SocketError) as caught:
         call()
     assert caught.value.code == code
-    assert trio.lowlevel.current_statistics().tasks_living == before
+    assert tasks() == before
 
 
 @pytest.mark.parametrize("name", ["ca", "verify", "minVersion", "min_version"])
@@ -192,13 +195,15 @@ async def test_the_default_authorities_are_trusted(
         (certificates.other_authority(), False),
     ):
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.files().cert))
-        async with listening() as (server, port), trio.open_nursery() as nursery:
+        async with listening() as (server, port), loops.open_nursery() as nursery:
             made = connect(f"localhost:{port}", secureTransport="on")
             tcp = await server.accept()
-            stream = trio.SSLStream(tcp, server_context(), server_side=True)
+            stream = SSLStream(tcp, server_context(), server_side=True)
 
-            async def shake(stream: trio.SSLStream[trio.SocketStream]) -> None:
-                with contextlib.suppress(trio.BrokenResourceError):
+            async def shake(stream: SSLStream) -> None:
+                with contextlib.suppress(
+                    loops.BrokenResourceError, loops.ClosedResourceError
+                ):
                     await stream.do_handshake()
 
             nursery.start_soon(shake, stream)
@@ -210,7 +215,7 @@ async def test_the_default_authorities_are_trusted(
                 await made.close()
             else:
                 assert (await both_failures(made)).code == "tls-verify"
-            await trio.aclose_forcefully(stream)
+            stream.close()
 
 
 async def test_sni_is_sent_and_the_certificate_is_of_that_name() -> None:
@@ -235,8 +240,8 @@ async def test_sni_is_sent_and_the_certificate_is_of_that_name() -> None:
             (None, certificates.server()),
         ):
             made = binding().connect(f"127.0.0.1:{port}", secureTransport="on", sni=sni)
-            stream = trio.SSLStream(await server.accept(), context, server_side=True)
-            async with trio.open_nursery() as nursery:
+            stream = SSLStream(await server.accept(), context, server_side=True)
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(stream.do_handshake)
                 await made.opened
             details = made.tls_info()
@@ -244,7 +249,7 @@ async def test_sni_is_sent_and_the_certificate_is_of_that_name() -> None:
             assert details.verified
             assert details.certificates[0] == presented.der
             await made.close()
-            await trio.aclose_forcefully(stream)
+            stream.close()
     assert asked == ["one.example", None]
 
 
@@ -282,15 +287,15 @@ async def test_an_empty_list_of_protocols_is_none() -> None:
                 f"localhost:{port}", {"secureTransport": "on", **empty}
             )
             tcp = await server.accept()
-            stream = trio.SSLStream(tcp, server_context(), server_side=True)
-            async with trio.open_nursery() as nursery:
+            stream = SSLStream(tcp, server_context(), server_side=True)
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(stream.do_handshake)
                 info = await made.opened
             # The server speaks "echo" and would have refused another offer.
             assert info.alpn is None
             assert stream.selected_alpn_protocol() is None
             await made.close()
-            await trio.aclose_forcefully(stream)
+            stream.close()
         assert (await connect_off(empty)).secureTransport == "off"
 
 
