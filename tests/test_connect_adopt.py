@@ -15,11 +15,12 @@ import pytest
 import trio
 import trio.testing
 
-from tests import certificates
+from tests import certificates, loops
 from tests.leaks import Snapshot, left_behind, tasks
 from tests.loopback import Peer, server_context, settle
 from tests.naming import named
 from tests.network import listener
+from tests.wires import SocketStream, SSLStream
 from wsockets import (
     AbortController,
     AbortSignal,
@@ -28,6 +29,8 @@ from wsockets import (
     SocketOptions,
     adopt,
 )
+
+pytestmark = pytest.mark.every_loop
 
 Role: TypeAlias = Literal["client", "server"]
 CLIENT: dict[str, Any] = {
@@ -67,8 +70,8 @@ def pairs(request: pytest.FixtureRequest) -> Pairs:
     return found
 
 
-def trio_stream(sock: _socket.socket) -> trio.SocketStream:
-    return trio.SocketStream(trio.socket.from_stdlib_socket(detached(sock)))
+def trio_stream(sock: _socket.socket) -> SocketStream:
+    return SocketStream(detached(sock))
 
 
 def detached(sock: _socket.socket) -> _socket.socket:
@@ -80,7 +83,7 @@ def detached(sock: _socket.socket) -> _socket.socket:
 async def talk(one: Socket, other: Socket) -> None:
     """A few words each way."""
     for speaker, hearer in ((one, other), (other, one)):
-        with trio.fail_after(20):
+        with loops.fail_after(20):
             writer = speaker.writable.getWriter()
             reader = hearer.readable.getReader()
             await writer.write(b"hello")
@@ -118,7 +121,7 @@ async def test_an_fd_or_a_socket_becomes_a_Socket(pairs: Pairs, form: str) -> No
 async def test_it_is_made_non_blocking_and_returns_at_once() -> None:
     with unix_pair() as (near, _):
         assert near.getblocking()
-        with trio.testing.assert_no_checkpoints():
+        with loops.assert_no_checkpoints():
             socket = adopt(near)
         assert socket.opened._is_pending()
         await socket.opened
@@ -196,10 +199,10 @@ async def test_socket_options_are_those_of_connect() -> None:
 
 async def test_a_nursery_that_is_cancelled_aborts_it() -> None:
     with unix_pair() as (near, far):
-        async with trio.open_nursery() as nursery:
+        async with loops.native_nursery() as (nursery, cancel):
             socket = adopt(near, nursery=nursery)
             await socket.opened
-            nursery.cancel_scope.cancel()
+            cancel()
         await socket.closed
         assert far.recv(1) == b""
 
@@ -381,7 +384,7 @@ async def test_so_does_an_unknown_keyword() -> None:
 
 
 async def test_so_does_a_nursery_that_is_over() -> None:
-    async with trio.open_nursery() as nursery:
+    async with loops.native_nursery() as (nursery, _):
         pass
     with unix_pair() as (near, far):
         with pytest.raises(RuntimeError):
@@ -426,15 +429,11 @@ async def test_the_peer_may_be_of_another_make(pairs: Pairs, role: Role) -> None
     with pairs() as (near, far):
         if role == "client":
             socket = adopt(near, secureTransport="on", **CLIENT)
-            stream = trio.SSLStream(
-                trio_stream(far), server_context(), server_side=True
-            )
+            stream = SSLStream(trio_stream(far), server_context(), server_side=True)
         else:
             socket = adopt(near, secureTransport="on", **SERVER)
             context = ssl.create_default_context(cadata=certificates.authority().pem)
-            stream = trio.SSLStream(
-                trio_stream(far), context, server_hostname="localhost"
-            )
+            stream = SSLStream(trio_stream(far), context, server_hostname="localhost")
         await stream.do_handshake()
         await stream.send_all(b"hello")
         assert (await socket.readable.getReader().read()).value == b"hello"
