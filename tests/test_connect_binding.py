@@ -10,11 +10,12 @@ import attrs
 import pytest
 import trio
 
-from tests import certificates
+from tests import certificates, loops
 from tests.dialling import Allow, Names
 from tests.loopback import Peer, listening, server_context
 from tests.network import closed_port, connections, listener
 from tests.proxies import HttpProxy, Socks5Proxy, TestProxy, echo_server, served
+from tests.wires import SocketStream, SSLStream, open_tcp_stream
 from wsockets import (
     Binding,
     Socket,
@@ -24,6 +25,8 @@ from wsockets import (
     connect,
     deny_private,
 )
+
+pytestmark = pytest.mark.every_loop
 
 TRUSTED = TlsOptions(ca=certificates.authority().pem)
 
@@ -136,13 +139,13 @@ async def test_its_TlsOptions_are_those_of_its_sockets() -> None:
         trusting = Binding(tls=TRUSTED)
         for bind, code in ((trusting, None), (Binding(), "tls-verify")):
             socket = bind.connect(f"localhost:{port}", secureTransport="on")
-            stream = trio.SSLStream(
+            stream = SSLStream(
                 await server.accept(), server_context(), server_side=True
             )
             try:
                 await stream.do_handshake()
                 await stream.send_all(b"x")
-            except trio.BrokenResourceError:
+            except loops.BrokenResourceError:
                 pass
             if code is None:
                 await socket.opened
@@ -190,7 +193,7 @@ async def test_its_time_counts_too(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async def resolver(_host: str, _port: int) -> list[tuple[int, str]]:
-        await trio.sleep_forever()
+        await loops.sleep_forever()
         raise AssertionError
 
     error = await failed(Binding(resolver=resolver).connect("db.example:5432"))
@@ -202,10 +205,8 @@ async def test_the_name_that_was_asked_for_is_verified() -> None:
     async with listening() as (server, port):
         bind = Binding(tls=TRUSTED, resolver=Names([(_socket.AF_INET, "127.0.0.1")]))
         socket = bind.connect(f"db.example:{port}", secureTransport="on")
-        stream = trio.SSLStream(
-            await server.accept(), server_context(), server_side=True
-        )
-        with pytest.raises(trio.BrokenResourceError):
+        stream = SSLStream(await server.accept(), server_context(), server_side=True)
+        with pytest.raises(loops.BrokenResourceError):
             await stream.do_handshake()
             await stream.receive_some()
         error = await failed(socket)
@@ -324,21 +325,21 @@ class TestProxies:
         assert "secret" not in str(error)
 
 
-def leading_to(port: int) -> Callable[[trio.SocketStream], Awaitable[None]]:
+def leading_to(port: int) -> Callable[[SocketStream], Awaitable[None]]:
     """An HTTP proxy for targets that do not speak first; it knows one."""
 
-    async def copy(source: trio.SocketStream, sink: trio.SocketStream) -> None:
+    async def copy(source: SocketStream, sink: SocketStream) -> None:
         async for chunk in source:
             await sink.send_all(chunk)
         await sink.send_eof()
 
-    async def proxy(stream: trio.SocketStream) -> None:
+    async def proxy(stream: SocketStream) -> None:
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             head += await stream.receive_some()
-        async with await trio.open_tcp_stream("127.0.0.1", port) as target:
+        async with await open_tcp_stream("127.0.0.1", port) as target:
             await stream.send_all(b"HTTP/1.1 200 Connected\r\n\r\n")
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(copy, stream, target)
                 nursery.start_soon(copy, target, stream)
 
@@ -349,9 +350,7 @@ async def test_through_a_proxy_TLS_is_with_the_target() -> None:
     async with listening() as (server, target), served(leading_to(target)) as port:
         bind = Binding(tls=TRUSTED, proxy=f"http://127.0.0.1:{port}")
         socket = bind.connect(f"localhost:{target}", secureTransport="on")
-        stream = trio.SSLStream(
-            await server.accept(), server_context(), server_side=True
-        )
+        stream = SSLStream(await server.accept(), server_context(), server_side=True)
         await stream.do_handshake()
         info = await socket.opened
         assert info.remoteAddress == f"127.0.0.1:{port}"
