@@ -30,6 +30,7 @@ from tests.loopback import (
     settle,
 )
 from tests.network import listener
+from tests.wires import SSLStream
 from wsockets import Socket, SocketError, connect
 from wsockets.runtime import current
 
@@ -138,7 +139,7 @@ def test_Ctrl_C_in_the_context_manager_closes_the_socket(secure: Secure) -> None
                 nonlocal stream
                 stream = await server.accept()
                 if secure == "on":
-                    stream = trio.SSLStream(stream, server_context(), server_side=True)
+                    stream = SSLStream(stream, server_context(), server_side=True)
                 assert await stream.receive_some() == b"hello"
 
             nursery.start_soon(serve)
@@ -279,7 +280,7 @@ def test_data_that_was_not_sent_by_then_is_lost_with_a_warning(
             socket = binding().connect(f"localhost:{port}", secureTransport=secure)
             stream: Any = await server.accept()
             if secure == "on":
-                stream = trio.SSLStream(stream, server_context(), server_side=True)
+                stream = SSLStream(stream, server_context(), server_side=True)
                 await stream.do_handshake()
             await socket.opened
             socket.writable.getWriter().write(bytes(64 << 20))
