@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
 
+from tests import loops
 from tests.dialling import fds
 from tests.network import black_hole, closed_port, in_own_network, listener, watched
 from wsockets.dial import attempt
 from wsockets.dial.attempt import connect_tcp, connect_unix, open_tcp, tcp_target
 from wsockets.runtime import current
+
+pytestmark = pytest.mark.every_loop
 
 
 @pytest.mark.parametrize(
@@ -75,10 +77,10 @@ async def test_a_connection_that_takes_its_time_is_waited_for() -> None:
         address = server.getsockname()
 
         async def make_room() -> None:
-            await wait_all_tasks_blocked()
+            await loops.settle()
             server.accept()[0].close()
 
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(make_room)
             with await connect_tcp(runtime, socket.AF_INET, *address) as sock:
                 assert sock.getpeername() == address
@@ -92,10 +94,10 @@ async def test_a_connection_refused_after_a_wait_raises() -> None:
         address = server.getsockname()
 
         async def stop_listening() -> None:
-            await wait_all_tasks_blocked()
+            await loops.settle()
             server.close()
 
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(stop_listening)
             with pytest.raises(ConnectionRefusedError):
                 await connect_tcp(runtime, socket.AF_INET, *address)
@@ -106,11 +108,11 @@ async def test_a_connection_refused_after_a_wait_raises() -> None:
 async def test_a_wake_up_without_news_is_not_taken_for_a_connection() -> None:
     runtime, record = watched()
     record.false_alarms = 3
-    with black_hole() as server, trio.CancelScope() as scope:
-        async with trio.open_nursery() as nursery:
+    with black_hole() as server, loops.CancelScope() as scope:
+        async with loops.open_nursery() as nursery:
 
             async def give_up() -> None:
-                await wait_all_tasks_blocked()
+                await loops.settle()
                 scope.cancel()
 
             nursery.start_soon(give_up)
@@ -123,7 +125,7 @@ async def test_a_cancelled_connection_closes_its_fd() -> None:
     runtime, record = watched()
     with black_hole() as server:
         before = fds()
-        with trio.move_on_after(0) as scope:
+        with loops.move_on_after(0) as scope:
             await connect_tcp(runtime, socket.AF_INET, *server.getsockname())
         assert scope.cancelled_caught
         assert fds() == before
@@ -201,7 +203,7 @@ def test_an_address_without_a_way_to_it_is_unreachable(
 def test_packets_that_vanish_keep_it_waiting_until_it_is_cancelled() -> None:
     async def connect() -> None:
         before = fds()
-        with trio.move_on_after(0.05) as scope:
+        with loops.move_on_after(0.05) as scope:
             await connect_tcp(current(), socket.AF_INET, "10.99.0.2", 80)
         assert scope.cancelled_caught
         assert fds() == before
@@ -275,10 +277,10 @@ async def test_a_full_backlog_of_a_unix_socket_is_waited_for(
     path, server = crowded
 
     async def make_room() -> None:
-        await wait_all_tasks_blocked()
+        await loops.settle()
         server.accept()[0].close()
 
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(make_room)
         with await connect_unix(current(), path) as sock:
             assert sock.getpeername() == path
@@ -291,7 +293,7 @@ async def test_a_full_backlog_is_tried_again_at_growing_intervals(
     path, _ = crowded
     runtime, record = watched()
     before = fds()
-    with trio.move_on_after(60) as scope:
+    with loops.move_on_after(60) as scope:
         await connect_unix(runtime, path)
     assert scope.cancelled_caught
     assert fds() == before
