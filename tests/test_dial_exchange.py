@@ -7,8 +7,8 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
-from trio.testing import wait_all_tasks_blocked
 
+from tests import loops
 from wsockets.dial.exchange import (
     MAX_HEAD,
     HeadTooLong,
@@ -17,6 +17,8 @@ from wsockets.dial.exchange import (
     send_all,
 )
 from wsockets.runtime import current
+
+pytestmark = pytest.mark.every_loop
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -41,7 +43,7 @@ def pair() -> Iterator[Pair]:
 async def drip(theirs: socket.socket, pieces: list[bytes]) -> None:
     """Send each piece when the one before it has been taken in."""
     for piece in pieces:
-        await wait_all_tasks_blocked()
+        await loops.settle()
         theirs.send(piece)
 
 
@@ -58,9 +60,9 @@ async def test_what_does_not_fit_into_the_kernel_is_sent_in_parts(pair: Pair) ->
         nonlocal received
         received = await receive_exactly(current(), theirs, len(data))
 
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(send_all, current(), ours, data)
-        await wait_all_tasks_blocked()
+        await loops.settle()
         nursery.start_soon(receive)
     assert received == data
 
@@ -75,7 +77,7 @@ async def test_exactly_so_many_bytes_are_taken(pair: Pair) -> None:
 
 async def test_bytes_that_come_one_by_one_are_put_together(pair: Pair) -> None:
     ours, theirs = pair
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(drip, theirs, [b"a", b"b", b"cd"])
         assert await receive_exactly(current(), ours, 3) == b"abc"
     assert ours.recv(100) == b"d"
@@ -112,7 +114,7 @@ async def test_a_head_is_taken_whole_and_nothing_after_it(
 async def test_a_head_may_be_split_anywhere(split: int, pair: Pair) -> None:
     ours, theirs = pair
     data = HEAD + AFTER
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(drip, theirs, [data[:split], data[split:]])
         assert await head_of(ours) == HEAD
     assert await receive_exactly(current(), ours, len(AFTER)) == AFTER
@@ -130,7 +132,7 @@ def test_in_any_pieces_the_head_ends_at_the_first_blank_line(
     async def run() -> None:
         ours, theirs = make_pair()
         with ours, theirs:
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(drip, theirs, pieces)
                 assert await head_of(ours) == wanted
             rest = len(data) - len(wanted)
@@ -142,11 +144,11 @@ def test_in_any_pieces_the_head_ends_at_the_first_blank_line(
 async def test_waiting_for_the_rest_of_a_head_is_no_busy_loop(pair: Pair) -> None:
     ours, theirs = pair
     theirs.send(HEAD[:-1])
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(head_of, ours)
         # Would never return while the task keeps running.
-        with trio.fail_after(5):
-            await wait_all_tasks_blocked()
+        with loops.fail_after(5):
+            await loops.settle()
         theirs.send(HEAD[-1:])
 
 
@@ -173,7 +175,7 @@ async def test_a_head_over_the_limit_is_given_up(pair: Pair) -> None:
     async def talk() -> None:
         await send_all(current(), theirs, b"HTTP/1.1 200 OK\r\nX: " + MAX_HEAD * b"x")
 
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(talk)
         with pytest.raises(HeadTooLong):
             await head_of(ours)
@@ -200,6 +202,6 @@ async def test_a_head_of_just_the_limit_is_taken(pair: Pair) -> None:
 async def test_each_can_be_cancelled(
     operation: Callable[[socket.socket], Awaitable[object]], pair: Pair
 ) -> None:
-    with trio.move_on_after(0.01) as scope:
+    with loops.move_on_after(0.01) as scope:
         await operation(pair[0])
     assert scope.cancelled_caught
