@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from typing import NoReturn
 
 import pytest
-import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
+from tests import loops
 from tests.dialling import fds
 from tests.network import black_hole, connections, in_own_network, listener, watched
 from wsockets.dial import eyeballs
@@ -20,6 +20,8 @@ from wsockets.dial.attempt import TcpTarget, decided
 from wsockets.dial.eyeballs import STAGGER, race
 from wsockets.errors import SocketError
 from wsockets.runtime import current
+
+pytestmark = pytest.mark.every_loop
 
 V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
 
@@ -75,21 +77,21 @@ async def test_the_next_address_is_tried_at_once_when_one_is_refused(
     street: Street, autojump_clock: MockClock
 ) -> None:
     addresses = [street.closed(2), street.closed(3), street.answering(4)]
-    start = trio.current_time()
+    start = loops.current_time()
     with await race(current(), "a.example", street.port, addresses) as sock:
         assert sock.getpeername() == ("127.0.0.4", street.port)
-    assert trio.current_time() == start
+    assert loops.current_time() == start
 
 
 async def test_the_next_address_is_tried_after_a_quarter_of_a_second(
     street: Street, autojump_clock: MockClock
 ) -> None:
     addresses = [street.silent(1), street.silent(2), street.answering(3)]
-    start = trio.current_time()
+    start = loops.current_time()
     before = fds()
     with await race(current(), "a.example", street.port, addresses) as sock:
         assert sock.getpeername() == ("127.0.0.3", street.port)
-    assert trio.current_time() == pytest.approx(start + 2 * STAGGER)
+    assert loops.current_time() == pytest.approx(start + 2 * STAGGER)
     assert STAGGER == 0.25
     assert fds() == before
 
@@ -98,10 +100,10 @@ async def test_a_refusal_does_not_wait_for_an_earlier_address(
     street: Street, autojump_clock: MockClock
 ) -> None:
     addresses = [street.silent(1), street.closed(2), street.answering(3)]
-    start = trio.current_time()
+    start = loops.current_time()
     with await race(current(), "a.example", street.port, addresses) as sock:
         assert sock.getpeername() == ("127.0.0.3", street.port)
-    assert trio.current_time() == pytest.approx(start + STAGGER)
+    assert loops.current_time() == pytest.approx(start + STAGGER)
 
 
 async def test_a_late_failure_starts_the_next_address_at_once(
@@ -111,10 +113,10 @@ async def test_a_late_failure_starts_the_next_address_at_once(
     addresses = [street.silent(1), street.answering(2)]
 
     async def stop_listening() -> None:
-        await wait_all_tasks_blocked()
+        await loops.settle()
         street.holes[0].close()
 
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(stop_listening)
         with await race(current(), "a.example", street.port, addresses) as sock:
             assert sock.getpeername() == ("127.0.0.2", street.port)
@@ -129,10 +131,10 @@ async def test_an_early_address_may_win_late_and_the_losers_are_closed(
     before = fds()
 
     async def make_room() -> None:
-        await wait_all_tasks_blocked(0.05)
+        await loops.settle(0.05)
         street.holes[0].accept()[0].close()
 
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(make_room)
         with await race(runtime, "a.example", street.port, addresses) as sock:
             assert sock.getpeername() == ("127.0.0.1", street.port)
@@ -186,10 +188,10 @@ async def test_it_fails_when_the_last_pending_address_has_failed(
     before = fds()
 
     async def stop_listening() -> None:
-        await wait_all_tasks_blocked(0.05)
+        await loops.settle(0.05)
         street.holes[0].close()
 
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(stop_listening)
         with pytest.raises(SocketError) as caught:
             await race(current(), "a.example", street.port, addresses)
@@ -202,11 +204,11 @@ async def test_the_policy_is_asked_about_each_address_when_its_turn_has_come(
     street: Street, autojump_clock: MockClock
 ) -> None:
     asked: list[tuple[str, float]] = []
-    start = trio.current_time()
+    start = loops.current_time()
 
     def policy(host: str, address: str, port: int) -> object:
         assert (host, port) == ("a.example", street.port)
-        asked.append((address, trio.current_time() - start))
+        asked.append((address, loops.current_time() - start))
         return address != "127.0.0.2"
 
     addresses = [
@@ -280,7 +282,7 @@ async def test_a_cancelled_race_closes_every_fd(
     runtime, record = watched()
     addresses = [street.silent(last) for last in (1, 2, 3)]
     before = fds()
-    with trio.move_on_after(after) as scope:
+    with loops.move_on_after(after) as scope:
         await race(runtime, "a.example", street.port, addresses)
     assert scope.cancelled_caught
     assert fds() == before
@@ -293,11 +295,11 @@ async def test_many_silent_addresses_are_all_tried(
 ) -> None:
     addresses = [street.silent(last) for last in range(1, 64)]
     addresses.append(street.answering(64))
-    start = trio.current_time()
+    start = loops.current_time()
     before = fds()
     with await race(current(), "a.example", street.port, addresses) as sock:
         assert sock.getpeername() == ("127.0.0.64", street.port)
-    assert trio.current_time() == pytest.approx(start + 63 * STAGGER)
+    assert loops.current_time() == pytest.approx(start + 63 * STAGGER)
     assert fds() == before
 
 
