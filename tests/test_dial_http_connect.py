@@ -6,15 +6,16 @@ import traceback
 from collections.abc import Iterator
 
 import pytest
-import trio
-from trio.testing import wait_all_tasks_blocked
 
+from tests import loops
 from wsockets.address import SocketAddress
 from wsockets.dial.exchange import MAX_HEAD, send_all
 from wsockets.dial.http_connect import http_connect
 from wsockets.dial.proxy import Credentials, Proxy
 from wsockets.errors import SocketError
 from wsockets.runtime import current
+
+pytestmark = pytest.mark.every_loop
 
 PROXY = Proxy("http", SocketAddress("proxy.example", 3128))
 SECRET = Credentials(b"alice", b"s3cret word")
@@ -156,7 +157,7 @@ async def test_an_answer_that_repeats_the_credentials_does_not_get_them_shown(
 async def test_headers_without_end_are_given_up(pair: Pair) -> None:
     ours, theirs = pair
     flood = b"HTTP/1.1 200 OK\r\nX: " + 10 * MAX_HEAD * b"x"
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(send_all, current(), theirs, flood)
         with pytest.raises(SocketError, match="more than 65536 bytes") as caught:
             await http_connect(current(), ours, PROXY, "192.0.2.1:443")
@@ -167,7 +168,7 @@ async def test_headers_without_end_are_given_up(pair: Pair) -> None:
 async def test_interim_answers_without_end_are_given_up(pair: Pair) -> None:
     ours, theirs = pair
     interim = b"HTTP/1.1 100 Continue\r\n\r\n"
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(send_all, current(), theirs, MAX_HEAD * interim)
         with pytest.raises(SocketError, match="more than 65536 bytes"):
             await http_connect(current(), ours, PROXY, "192.0.2.1:443")
@@ -182,7 +183,7 @@ async def test_interim_answers_and_the_last_one_share_the_room(
     answer = b"HTTP/1.1 100 Continue\r\nX: "
     answer += b"x" * (MAX_HEAD - spare - len(answer) - 4) + b"\r\n\r\n"
     answer += b"HTTP/1.1 200 OK\r\nX: " + 30 * b"x" + b"\r\n\r\n"
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(send_all, current(), theirs, answer)
         with pytest.raises(SocketError, match="more than 65536 bytes"):
             await http_connect(current(), ours, PROXY, "192.0.2.1:443")
@@ -193,7 +194,7 @@ async def test_a_long_but_legal_answer_is_a_tunnel(pair: Pair) -> None:
     answer = b"HTTP/1.1 200 OK\r\nX: "
     answer += b"x" * (MAX_HEAD - len(answer) - 4) + b"\r\n\r\n"
     assert len(answer) == MAX_HEAD
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(send_all, current(), theirs, answer)
         assert await http_connect(current(), ours, PROXY, "192.0.2.1:443") is None
 
@@ -210,10 +211,10 @@ async def test_a_slow_answer_is_waited_for(pair: Pair) -> None:
 
     async def drip() -> None:
         for byte in answer:
-            await wait_all_tasks_blocked()
+            await loops.settle()
             theirs.send(bytes([byte]))
 
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(drip)
         assert await http_connect(current(), ours, PROXY, "192.0.2.1:443") is None
 
@@ -221,6 +222,6 @@ async def test_a_slow_answer_is_waited_for(pair: Pair) -> None:
 async def test_a_silent_proxy_keeps_it_waiting_until_it_is_cancelled(
     pair: Pair,
 ) -> None:
-    with trio.move_on_after(0.01) as scope:
+    with loops.move_on_after(0.01) as scope:
         await http_connect(current(), pair[0], PROXY, "192.0.2.1:443")
     assert scope.cancelled_caught
