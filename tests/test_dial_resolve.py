@@ -11,10 +11,13 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import loops
 from tests.naming import named
 from wsockets.dial.resolve import MAX_ADDRESSES, Resolver, resolve
 from wsockets.errors import SocketError
 from wsockets.runtime import Runtime, current
+
+pytestmark = pytest.mark.every_loop
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
@@ -23,7 +26,7 @@ def answering(answer: Any) -> Resolver:
     """A resolver that gives `answer`, or raises it."""
 
     async def resolver(host: str, port: int) -> Any:
-        await trio.lowlevel.checkpoint()
+        await loops.checkpoint()
         if isinstance(answer, BaseException):
             raise answer
         return answer
@@ -74,7 +77,7 @@ async def test_the_users_resolver_is_asked_with_host_and_port() -> None:
     asked: list[tuple[str, int]] = []
 
     async def resolver(host: str, port: int) -> list[tuple[int, str]]:
-        await trio.lowlevel.checkpoint()
+        await loops.checkpoint()
         asked.append((host, port))
         return [(V4, "192.0.2.1")]
 
@@ -196,9 +199,9 @@ async def test_a_resolver_that_is_not_async_is_a_dns_error() -> None:
 
 async def test_a_cancelled_resolver_stays_cancelled() -> None:
     async def resolver(host: str, port: int) -> list[tuple[int, str]]:
-        await trio.sleep_forever()
+        await loops.sleep_forever()
         raise AssertionError
 
-    with trio.move_on_after(0) as scope:
+    with loops.move_on_after(0) as scope:
         await resolve(current(), "a.example", 80, resolver)
     assert scope.cancelled_caught
