@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import trio
-import trio.testing
 from trio.testing import MockClock
 
+from tests import loops
 from tests.dialling import Allow, Answer, Names, failure, fds
 from tests.network import (
     black_hole,
@@ -32,6 +31,8 @@ from wsockets.dial import (
 )
 from wsockets.errors import SocketError
 from wsockets.runtime import Runtime, current
+
+pytestmark = pytest.mark.every_loop
 
 V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
 
@@ -86,10 +87,10 @@ async def test_a_name_with_several_addresses_is_raced(
         names = Names([(V4, "127.0.0.1"), (V4, "127.0.0.2")])
         with listener("127.0.0.2", port):
             address = SocketAddress("a.example", port)
-            start = trio.current_time()
+            start = loops.current_time()
             with await dial(current(), address, resolver=names) as sock:
                 assert sock.getpeername() == ("127.0.0.2", port)
-            assert trio.current_time() == pytest.approx(start + 0.25)
+            assert loops.current_time() == pytest.approx(start + 0.25)
 
 
 async def test_a_refused_address_is_told_as_it_was_written() -> None:
@@ -136,7 +137,7 @@ def dialling(address: SocketAddress | UnixAddress, **ways: Any) -> Dialling:
 
 async def test_what_is_near_is_connected_at_once() -> None:
     with listener() as server:
-        with trio.testing.assert_no_checkpoints():
+        with loops.assert_no_checkpoints():
             sock = dialling(SocketAddress(*server.getsockname())).at_once()
         assert sock is not None
         with sock:
@@ -206,7 +207,7 @@ async def test_finishing_may_fail_or_be_cancelled(
     with black_hole() as server:
         both = dialling(SocketAddress(*server.getsockname()))
         assert both.at_once() is None
-        with trio.move_on_after(0.01) as scope:
+        with loops.move_on_after(0.01) as scope:
             await both.finish()
         assert scope.cancelled_caught
     monkeypatch.setattr(attempt, "decided", lambda sock, target: False)
@@ -224,7 +225,7 @@ async def test_a_cancelled_dial_closes_its_fd() -> None:
     with black_hole() as server:
         address = SocketAddress(*server.getsockname())
         before = fds()
-        with trio.move_on_after(0.01) as scope:
+        with loops.move_on_after(0.01) as scope:
             await dial(current(), address)
         assert scope.cancelled_caught
         assert fds() == before
@@ -415,7 +416,7 @@ async def test_the_second_address_of_a_race_is_judged_too(
             policy = Allow("127.0.0.2")
             address = SocketAddress("public.example", port)
             before = fds()
-            with trio.move_on_after(60) as scope:
+            with loops.move_on_after(60) as scope:
                 await dial(current(), address, resolver=names, policy=policy)
             assert scope.cancelled_caught
             assert fds() == before
