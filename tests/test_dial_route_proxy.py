@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
-from trio.testing import wait_all_tasks_blocked
 
+from tests import loops
 from tests.dialling import Allow, Names, failure
 from tests.leaks import Snapshot
 from tests.network import (
@@ -25,10 +24,13 @@ from tests.proxies import (
     scripted,
     served,
 )
+from tests.wires import SocketStream
 from wsockets.address import SocketAddress, UnixAddress
 from wsockets.dial import Proxy, dial, parse_proxy
 from wsockets.errors import SocketError
 from wsockets.runtime import current
+
+pytestmark = pytest.mark.every_loop
 
 V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
 
@@ -46,7 +48,7 @@ def at_port(kind: str, port: int, userinfo: str = "", host: str = "127.0.0.1") -
 
 async def talk(sock: socket.socket) -> None:
     """The far end of `sock` is an echo server, of which nothing is lost."""
-    stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+    stream = SocketStream(sock)
     heard = b""
     await stream.send_all(b" world")
     while len(heard) < len(b"hello world"):
@@ -265,7 +267,7 @@ async def test_a_refusal_of_the_proxy_itself_ends_the_attempts(kind: str) -> Non
     names = Names([(V4, "127.0.0.1"), (V4, "127.0.0.2")])
     visits = 0
 
-    async def refuse(stream: trio.SocketStream) -> None:
+    async def refuse(stream: SocketStream) -> None:
         nonlocal visits
         visits += 1
         await scripted(answer)(stream)
@@ -315,9 +317,11 @@ async def test_a_proxy_that_hangs_up_is_an_error_with_its_cause(kind: str) -> No
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_proxy_that_resets_is_an_error_with_its_errno(kind: str) -> None:
-    async def reset(stream: trio.SocketStream) -> None:
+    async def reset(stream: SocketStream) -> None:
         await stream.receive_some()
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stream.socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
 
     async with served(reset) as proxy_port:
         proxy = at_port(kind, proxy_port)
@@ -342,11 +346,11 @@ async def test_a_dial_cancelled_in_the_middle_of_an_answer_closes_its_fd(
     answer = {"http": b"HTTP/1.1 200 OK\r\n", "socks5": b"\x05"}[kind]
     runtime, record = watched()
     async with served(scripted(answer)) as proxy_port:
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
+        with loops.CancelScope() as scope:
+            async with loops.open_nursery() as nursery:
 
                 async def give_up() -> None:
-                    await wait_all_tasks_blocked()
+                    await loops.settle()
                     scope.cancel()
 
                 nursery.start_soon(give_up)
@@ -354,7 +358,7 @@ async def test_a_dial_cancelled_in_the_middle_of_an_answer_closes_its_fd(
                 await dial(runtime, address, proxy=at_port(kind, proxy_port))
         assert scope.cancelled_caught
         assert len(record.closed) == 1
-        await wait_all_tasks_blocked()
+        await loops.settle()
 
 
 @pytest.mark.parametrize("kind", KINDS)
