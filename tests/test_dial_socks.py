@@ -5,14 +5,15 @@ import traceback
 from collections.abc import Iterator
 
 import pytest
-import trio
-from trio.testing import wait_all_tasks_blocked
 
+from tests import loops
 from wsockets.address import SocketAddress
 from wsockets.dial.proxy import Credentials, Proxy
 from wsockets.dial.socks import socks5
 from wsockets.errors import SocketError
 from wsockets.runtime import current
+
+pytestmark = pytest.mark.every_loop
 
 PROXY = Proxy("socks5", SocketAddress("proxy.example", 1080))
 SECRET = Credentials(b"alice", b"s3cret")
@@ -105,10 +106,10 @@ async def test_answers_may_come_byte_by_byte(pair: Pair) -> None:
 
     async def drip() -> None:
         for byte in LOGIN + WELCOME + DONE:
-            await wait_all_tasks_blocked()
+            await loops.settle()
             theirs.send(bytes([byte]))
 
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(drip)
         assert await socks5(current(), ours, WITH_SECRET, "192.0.2.1", 443) is None
 
@@ -208,6 +209,6 @@ async def test_an_answer_cut_short_is_an_eoferror(length: int, pair: Pair) -> No
 async def test_a_silent_proxy_keeps_it_waiting_until_it_is_cancelled(
     pair: Pair,
 ) -> None:
-    with trio.move_on_after(0.01) as scope:
+    with loops.move_on_after(0.01) as scope:
         await socks5(current(), pair[0], PROXY, "192.0.2.1", 443)
     assert scope.cancelled_caught
