@@ -18,10 +18,13 @@ import trio
 import trio.testing
 
 import wsockets.linger
+from tests import loops
 from tests.leaks import Snapshot, left_behind, tasks
 from tests.loopback import Secure, connected
 from wsockets.linger import linger
 from wsockets.runtime import Runtime, current
+
+pytestmark = pytest.mark.every_loop
 
 TASK = "wsockets linger"
 NO_LINGER = struct.pack("ii", 1, 0)
@@ -42,7 +45,7 @@ class Noted(socket.socket):
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(fileno=sock.detach())
         self.setblocking(False)
-        self.gone = trio.Event()
+        self.gone = loops.Event()
 
     def close(self) -> None:
         super().close()
@@ -80,19 +83,19 @@ def read(sock: socket.socket) -> bytes:
 
 
 async def read_in_thread(sock: socket.socket) -> bytes:
-    return await trio.to_thread.run_sync(read, sock)
+    return await loops.in_thread(read, sock)
 
 
 async def test_it_ends_when_the_peer_closes(family: Family) -> None:
     with pair(family) as (sock, peer):
         end(sock)
         linger(current(), sock, 60)
-        await trio.testing.wait_all_tasks_blocked()
+        await loops.settle()
         assert sock.open
         assert tasks()[TASK] == 1
         peer.close()
         await sock.gone.wait()
-        await trio.testing.wait_all_tasks_blocked()
+        await loops.settle()
         assert not tasks()[TASK]
 
 
@@ -113,7 +116,7 @@ async def test_unread_and_later_input_is_thrown_away(family: Family) -> None:
         end(sock)
         linger(current(), sock, 60)
         # Far more than the buffers hold, so that somebody takes it.
-        await trio.to_thread.run_sync(peer.sendall, bytes(16 << 20))
+        await loops.in_thread(peer.sendall, bytes(16 << 20))
         assert sock.open
         peer.close()
         await sock.gone.wait()
@@ -133,7 +136,7 @@ async def test_much_that_is_there_already_is_thrown_away_in_turns(
         end(sock)
         linger(current(), sock, 60)
         assert sock.open
-        await trio.to_thread.run_sync(peer.sendall, bytes(100_000))
+        await loops.in_thread(peer.sendall, bytes(100_000))
         end(peer)
         await sock.gone.wait()
 
@@ -151,12 +154,12 @@ async def test_a_flood_does_not_keep_others_from_ending() -> None:
         for one in (flooded, sock):
             end(one)
             linger(current(), one, 60)
-        await trio.testing.wait_all_tasks_blocked()
+        await loops.settle()
         peer.close()
         await sock.gone.wait()
         assert flooded.open
         stop.set()
-        await trio.to_thread.run_sync(thread.join)
+        await loops.in_thread(thread.join)
         flooder.close()
         await flooded.gone.wait()
 
@@ -167,7 +170,7 @@ async def test_no_RST_destroys_what_was_sent(lingers: bool) -> None:
         # The peer has said what will not be read, and goes on.
         peer.sendall(b"x" * 1000)
         sock.setblocking(True)
-        await trio.to_thread.run_sync(sock.sendall, b"the answer")
+        await loops.in_thread(sock.sendall, b"the answer")
         sock.setblocking(False)
         end(sock)
         if lingers:
@@ -194,7 +197,7 @@ async def test_a_peer_reads_all_that_a_closed_socket_wrote(secure: Secure) -> No
         ours.writable.getWriter().write(BULK)
         closed = ours.close()
         await peer.send(b"not read either")
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(closed.wait)
             assert await peer.receive_exactly(len(BULK)) == BULK
         # It is closed, and still nothing is lost.
@@ -207,7 +210,7 @@ async def test_a_reset_ends_it() -> None:
     with pair() as (sock, peer):
         end(sock)
         linger(current(), sock, 60)
-        await trio.testing.wait_all_tasks_blocked()
+        await loops.settle()
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         peer.close()
         await sock.gone.wait()
@@ -219,9 +222,9 @@ async def test_it_ends_when_its_time_is_up(
     with pair(family) as (sock, _):
         end(sock)
         linger(current(), sock, 5)
-        await trio.sleep(4.9)
+        await loops.sleep(4.9)
         assert sock.open
-        await trio.sleep(0.2)
+        await loops.sleep(0.2)
         assert not sock.open
         assert not tasks()[TASK]
 
@@ -238,20 +241,20 @@ async def test_each_has_a_time_of_its_own(
         for seconds, sock in found.items():
             linger(current(), sock, seconds)
             # It waits by the times that it knows so far.
-            await trio.testing.wait_all_tasks_blocked()
+            await loops.settle()
         for seconds in (1.0, 3.0, 5.0, 7.0):
-            await trio.sleep_until(seconds - 0.1)
+            await loops.sleep_until(seconds - 0.1)
             assert found[seconds].open
-            await trio.sleep_until(seconds + 0.1)
+            await loops.sleep_until(seconds + 0.1)
             assert not found[seconds].open
-        await trio.sleep_until(1e6)
+        await loops.sleep_until(1e6)
         assert found[float("inf")].open
 
 
 async def test_an_fd_that_comes_again_at_the_same_time_is_another_socket(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    now = trio.current_time()
+    now = loops.current_time()
     numbers = set()
     with pair() as (other, _):
         # What is behind this one stays in the books for a while.
@@ -263,13 +266,13 @@ async def test_an_fd_that_comes_again_at_the_same_time_is_another_socket(
                 peer.close()
                 await sock.gone.wait()
         assert len(numbers) == 1
-        assert trio.current_time() == now
+        assert loops.current_time() == now
         with pair() as (sock, _):
             assert sock.fileno() in numbers
             linger(current(), sock, 10)
-            await trio.sleep(5.1)
+            await loops.sleep(5.1)
             assert sock.open
-            await trio.sleep(5)
+            await loops.sleep(5)
             assert not sock.open
 
 
@@ -282,7 +285,7 @@ async def test_one_that_is_open_elsewhere_too_ends_like_others() -> None:
         peer.close()
         await sock.gone.wait()
         for _ in range(3):
-            await trio.testing.wait_all_tasks_blocked()
+            await loops.settle()
         assert other.open
         assert tasks()[TASK] == 1
         os.close(copy)
@@ -309,13 +312,13 @@ async def test_many_are_one_task(family: Family) -> None:
         for sock, _ in found:
             end(sock)
             linger(current(), sock, 60)
-        await trio.testing.wait_all_tasks_blocked()
+        await loops.settle()
         assert tasks()[TASK] == 1
         for _, peer in found:
             peer.close()
         for sock, _ in found:
             await sock.gone.wait()
-        await trio.testing.wait_all_tasks_blocked()
+        await loops.settle()
         assert not tasks()[TASK]
 
 
@@ -324,10 +327,10 @@ async def test_nothing_is_left_between_and_it_can_begin_anew() -> None:
     for _ in range(3):
         with pair() as (sock, peer):
             linger(current(), sock, 60)
-            await trio.testing.wait_all_tasks_blocked()
+            await loops.settle()
             peer.close()
             await sock.gone.wait()
-        await trio.testing.wait_all_tasks_blocked()
+        await loops.settle()
         assert not tasks()[TASK]
         assert not left_behind(before)
 
@@ -367,7 +370,7 @@ def test_the_end_of_the_run_closes_them() -> None:
     async def main(sock: socket.socket, wait: bool) -> None:
         linger(current(), sock, 60)
         if wait:
-            await trio.testing.wait_all_tasks_blocked()
+            await loops.settle()
 
     for wait in (True, False):
         with pair() as (sock, peer):
