@@ -6,15 +6,15 @@ import socket as _socket
 from typing import Literal
 
 import pytest
-import trio
-import trio.testing
 
-from tests import certificates
+from tests import certificates, loops
 from wsockets import SocketError, SocketOptions, TlsOptions
 from wsockets.connection import PlainConnection
 from wsockets.handshake import Handshake, Security
 from wsockets.opening import Opening
 from wsockets.runtime import current
+
+pytestmark = pytest.mark.every_loop
 
 
 def silent_pair() -> tuple[_socket.socket, _socket.socket]:
@@ -24,7 +24,7 @@ def silent_pair() -> tuple[_socket.socket, _socket.socket]:
 
 
 async def never() -> _socket.socket:
-    await trio.sleep_forever()
+    await loops.sleep_forever()
     raise AssertionError
 
 
@@ -82,7 +82,7 @@ async def test_connecting_has_its_limit() -> None:
 async def test_without_a_target_only_extending_sets_one() -> None:
     options = SocketOptions(connectTimeout=0.001, handshakeTimeout=0.02)
     opening = Opening(current(), never, options, None)
-    with trio.move_on_after(0.05) as scope:
+    with loops.move_on_after(0.05) as scope:
         await opening.run()
     assert scope.cancelled_caught
     opening = Opening(current(), never, options, None)
@@ -107,14 +107,14 @@ async def test_the_handshake_has_its_own_and_closes_the_socket() -> None:
 
 async def test_giving_up_ends_it() -> None:
     opening = Opening(current(), never, SocketOptions(), None, target="nowhere")
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
 
         async def run() -> None:
             with pytest.raises(SocketError):
                 await opening.run()
 
         nursery.start_soon(run)
-        await trio.testing.wait_all_tasks_blocked()
+        await loops.settle()
         opening.give_up()
 
 
@@ -139,7 +139,7 @@ async def test_a_handshake_of_either_side_may_complete() -> None:
         agreed.append(alpn)
         connection.close()
 
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(run, "client", ours)
         nursery.start_soon(run, "server", theirs)
     assert agreed == ["x", "x"]
