@@ -9,11 +9,10 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
+import anyio
 import pytest
-import trio
-import trio.testing
 
-from tests import certificates
+from tests import certificates, loops
 from tests.loopback import (
     Peer,
     Secure,
@@ -24,6 +23,7 @@ from tests.loopback import (
     settle,
 )
 from tests.naming import named
+from tests.wires import SocketStream, SSLStream
 from wsockets import (
     AbortController,
     AbortError,
@@ -37,6 +37,8 @@ from wsockets import (
     WritableStream,
     connect,
 )
+
+pytestmark = pytest.mark.every_loop
 
 
 async def failure(promise: Awaitable[object]) -> SocketError:
@@ -62,9 +64,9 @@ async def starttls(**members: Any) -> AsyncIterator[tuple[Socket, Peer]]:
 
 async def secured(peer: Peer, context: ssl.SSLContext | None = None) -> Peer:
     """The peer's side of an upgrade."""
-    assert isinstance(peer.stream, trio.SocketStream)
+    assert isinstance(peer.stream, SocketStream)
     peer.gone = True
-    stream = trio.SSLStream(peer.stream, context or server_context(), server_side=True)
+    stream = SSLStream(peer.stream, context or server_context(), server_side=True)
     await stream.do_handshake()
     return Peer(stream)
 
@@ -138,12 +140,12 @@ class TestOpening:
             writer = socket.writable.getWriter()
             writing = writer.write(b"early")
             ending = writer.close()
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(reading.wait)
                 await settle()
                 stream: Any = await listener.accept()
                 if secure == "on":
-                    stream = trio.SSLStream(stream, server_context(), server_side=True)
+                    stream = SSLStream(stream, server_context(), server_side=True)
                 peer = Peer(stream)
                 assert await peer.receive_exactly(5) == b"early"
                 await writing
@@ -183,16 +185,16 @@ class TestOpening:
     async def test_an_untrusted_certificate_is_refused(self) -> None:
         async with listening() as (listener, port):
             socket = connect(f"localhost:{port}", secureTransport="on")
-            stream = trio.SSLStream(
+            stream = SSLStream(
                 await listener.accept(), server_context(), server_side=True
             )
-            with contextlib.suppress(trio.BrokenResourceError):
+            with contextlib.suppress(loops.BrokenResourceError):
                 await stream.do_handshake()
                 await stream.receive_some()
             error = await failure(socket.opened)
             assert error.code == "tls-verify"
             assert error.certificates[0] == certificates.server().der
-            await trio.aclose_forcefully(stream)
+            stream.close()
 
     async def test_a_silent_peer_is_given_up(self) -> None:
         async with listening() as (listener, port):
@@ -221,7 +223,7 @@ class TestOpening:
             stream = await listener.accept()
             Peer(stream).reset()
             sock.setblocking(False)
-            await trio.lowlevel.wait_readable(sock)
+            await anyio.wait_readable(sock)
             from wsockets.connection import PlainConnection
 
             socket = connect(f"127.0.0.1:{port}")
@@ -273,7 +275,7 @@ class TestClosing:
         async with connected(secure) as (socket, _):
             reader = socket.readable.getReader()
             reading = reader.read()
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(reading.wait)
                 await settle()
                 socket.close()
@@ -305,7 +307,7 @@ class TestClosing:
                 with pytest.raises(AbortError) as caught:
                     await promise
                 assert caught.value.reason == "stop"
-            with pytest.raises(trio.BrokenResourceError):
+            with pytest.raises(loops.BrokenResourceError):
                 await peer.receive_to_end()
 
     async def test_an_exception_as_reason_is_raised_as_it_is(self) -> None:
@@ -337,7 +339,7 @@ class TestClosing:
                 await stream.receive_some()
                 await socket.close()
                 assert (await failure(socket.opened)).code == "closed"
-                with contextlib.suppress(trio.BrokenResourceError):
+                with contextlib.suppress(loops.BrokenResourceError):
                     assert await stream.receive_some() == b""
 
     async def test_cancelling_a_flushing_close_makes_it_an_abort(
@@ -347,12 +349,12 @@ class TestClosing:
             writer = socket.writable.getWriter()
             while (writer.desiredSize or 0) > 0:
                 writing = writer.write(bytes(1 << 20))
-            with trio.move_on_after(0.01) as scope:
+            with loops.move_on_after(0.01) as scope:
                 await socket.close()
             assert scope.cancelled_caught
             await socket.closed
             assert (await failure(writing)).code == "closed"
-            with pytest.raises(trio.BrokenResourceError):
+            with pytest.raises(loops.BrokenResourceError):
                 await peer.receive_to_end()
 
     async def test_a_peer_that_takes_nothing_is_given_up(self, secure: Secure) -> None:
@@ -403,14 +405,12 @@ class TestClosing:
 class TestContextManager:
     async def test_it_waits_until_open_and_closes(self, secure: Secure) -> None:
         async with listening() as (listener, port):
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
 
                 async def serve() -> None:
                     stream: Any = await listener.accept()
                     if secure == "on":
-                        stream = trio.SSLStream(
-                            stream, server_context(), server_side=True
-                        )
+                        stream = SSLStream(stream, server_context(), server_side=True)
                     peer = Peer(stream)
                     assert await peer.receive_to_end() == b"hello"
                     await peer.close()
@@ -431,7 +431,7 @@ class TestContextManager:
     async def test_cancelling_the_opening_closes(self) -> None:
         async with listening() as (listener, port):
             socket = binding().connect(f"localhost:{port}", secureTransport="on")
-            with trio.move_on_after(0.01) as scope:
+            with loops.move_on_after(0.01) as scope:
                 async with socket:
                     pytest.fail("nobody shakes hands")
             assert scope.cancelled_caught
@@ -442,11 +442,11 @@ class TestContextManager:
 
     async def test_leaving_by_cancellation_resets_what_cannot_be_sent(self) -> None:
         async with connected() as (made, peer):
-            with trio.move_on_after(0.05) as scope:
+            with loops.move_on_after(0.05) as scope:
                 async with made as socket:
                     await socket.writable.getWriter().write(bytes(64 << 20))
             assert scope.cancelled_caught
-            with pytest.raises(trio.BrokenResourceError):
+            with pytest.raises(loops.BrokenResourceError):
                 await peer.receive_to_end()
 
 
@@ -533,7 +533,7 @@ class TestSignals:
             await socket.closed
             with pytest.raises(AbortError):
                 await writer.write(b"x")
-            with pytest.raises(trio.BrokenResourceError):
+            with pytest.raises(loops.BrokenResourceError):
                 await peer.receive_to_end()
 
     async def test_while_connecting_opened_rejects_with_the_reason(self) -> None:
@@ -553,7 +553,7 @@ class TestSignals:
             with pytest.raises(AbortError):
                 await socket.opened
             await settle()
-            with trio.move_on_after(0.01) as scope:
+            with loops.move_on_after(0.01) as scope:
                 await listener.accept()
             assert scope.cancelled_caught
 
@@ -566,39 +566,38 @@ class TestSignals:
 
 class TestNurseries:
     async def test_cancelling_the_nursery_aborts_the_socket(self) -> None:
-        async with listening() as (listener, port), trio.open_nursery() as nursery:
+        async with (
+            listening() as (listener, port),
+            loops.native_nursery() as (nursery, cancel),
+        ):
             socket = connect(f"127.0.0.1:{port}", nursery=nursery)
             async with await listener.accept() as stream:
                 await socket.opened
-                nursery.cancel_scope.cancel()
-                with trio.CancelScope(shield=True):
+                cancel()
+                with loops.CancelScope(shield=True):
                     await socket.closed
-                    with pytest.raises(trio.BrokenResourceError):
+                    with pytest.raises(loops.BrokenResourceError):
                         await stream.receive_some()
 
     async def test_the_nursery_waits_for_the_socket(self) -> None:
         async with listening() as (listener, port):
-            async with trio.open_nursery() as nursery:
+            async with loops.native_nursery() as (nursery, _):
                 socket = connect(f"127.0.0.1:{port}", nursery=nursery)
                 async with await listener.accept():
                     await socket.opened
-                assert nursery.child_tasks
                 socket.close()
             assert not socket.closed._is_pending()
 
     async def test_an_upgraded_socket_stays_in_the_nursery(self) -> None:
         async with (
-            trio.open_nursery() as nursery,
-            starttls(nursery=nursery) as (
-                socket,
-                peer,
-            ),
+            loops.native_nursery() as (nursery, cancel),
+            starttls(nursery=nursery) as (socket, peer),
         ):
             upgraded = socket.startTls(ca=certificates.authority().pem)
             peer = await secured(peer)
             await upgraded.opened
-            nursery.cancel_scope.cancel()
-            with trio.CancelScope(shield=True):
+            cancel()
+            with loops.CancelScope(shield=True):
                 await upgraded.closed
                 await peer.close()
 
@@ -669,7 +668,7 @@ class TestStartTls:
     async def test_a_pending_read_is_done(self) -> None:
         async with starttls() as (socket, peer):
             reading = socket.readable.getReader().read()
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(reading.wait)
                 await settle()
                 upgraded = socket.startTls(ca=certificates.authority().pem)
@@ -682,14 +681,14 @@ class TestStartTls:
     async def test_injected_plaintext_fails_the_handshake(self) -> None:
         async with starttls() as (socket, peer):
             await peer.send(b"+OK injected\r\n")
-            await trio.lowlevel.wait_readable(socket._connection.socket)  # type: ignore[union-attr]
+            await anyio.wait_readable(socket._connection.socket)  # type: ignore[union-attr]
             upgraded = socket.startTls(ca=certificates.authority().pem)
             reading = upgraded.readable.getReader().read()
             error = await failure(upgraded.opened)
             assert error.code == "tls"
             assert await failure(upgraded.closed) is error
             assert await reading == (None, True)
-            with pytest.raises(trio.BrokenResourceError):
+            with pytest.raises(loops.BrokenResourceError):
                 while await peer.receive():
                     pass
 
@@ -725,7 +724,7 @@ class TestStartTls:
             upgraded = socket.startTls()
             await settle()
             await upgraded.close("stop")
-            with contextlib.suppress(trio.BrokenResourceError):
+            with contextlib.suppress(loops.BrokenResourceError):
                 while await peer.receive():
                     pass
 
@@ -737,9 +736,9 @@ class TestStartTls:
             await upgraded.opened
             controller.abort("stop")
             await upgraded.closed
-            with pytest.raises(trio.BrokenResourceError):
+            with pytest.raises(loops.BrokenResourceError):
                 await peer.receive()
-            await trio.aclose_forcefully(peer.stream)
+            peer.stream.close()
 
     async def test_expectedServerHostname_is_what_is_verified(self) -> None:
         async with starttls() as (socket, peer):
@@ -749,10 +748,10 @@ class TestStartTls:
                     "expectedServerHostname": "other.test",
                 }
             )
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
 
                 async def serve() -> None:
-                    with contextlib.suppress(trio.BrokenResourceError):
+                    with contextlib.suppress(loops.BrokenResourceError):
                         peer_secured = await secured(peer)
                         await peer_secured.receive()
 
@@ -760,7 +759,7 @@ class TestStartTls:
                 error = await failure(upgraded.opened)
             assert error.code == "tls-verify"
             assert "other.test" in str(error)
-            await trio.aclose_forcefully(peer.stream)
+            peer.stream.close()
 
     async def test_where_it_is_not_possible_the_error_says_why(self) -> None:
         sentences = set()
@@ -842,19 +841,19 @@ class TestTheText:
         async with listening() as (listener, port):
             socket = binding().connect(f"localhost:{port}", secureTransport="on")
             tcp = await listener.accept()
-            stream = trio.SSLStream(tcp, server_context(), server_side=True)
+            stream = SSLStream(tcp, server_context(), server_side=True)
             # The ClientHello is there, so the connection is.
-            await trio.lowlevel.wait_readable(tcp.socket)
+            await anyio.wait_readable(tcp.socket)
             await settle()
             assert socket.opened._is_pending()
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(stream.do_handshake)
                 info = await socket.opened
             assert info == SocketInfo(
                 f"127.0.0.1:{port}", "{}:{}".format(*tcp.socket.getpeername()), None
             )
             await socket.close()
-            await trio.aclose_forcefully(stream)
+            stream.close()
 
     async def test_a_failure_that_nobody_looks_at_is_reported_nowhere(
         self,
@@ -906,7 +905,7 @@ class TestTheText:
             if call == "read":
                 await failure(reader.read())
             elif call == "write":
-                await trio.lowlevel.wait_readable(sock)
+                await anyio.wait_readable(sock)
                 while socket.closed._is_pending():
                     writer.write(b"x")
             await socket.closed
@@ -920,7 +919,7 @@ class TestTheText:
         async with connected(secure, closeTimeout=60) as (socket, peer):
             assert socket._connection is not None
             await peer.end()
-            await trio.lowlevel.wait_readable(socket._connection.socket)
+            await anyio.wait_readable(socket._connection.socket)
             assert socket.closed._is_pending()
             await socket.close()
             assert await socket.readable.getReader().read() == (None, True)
