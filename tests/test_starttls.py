@@ -17,15 +17,14 @@ from typing import Any, cast
 
 import attrs
 import pytest
-import trio
-import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import certificates
+from tests import certificates, loops
 from tests.network import closed_port
 from tests.servers import PostgreSQL, Smtp
 from tests.servers.tls import TlsFiles
+from tests.wires import Listener, SocketStream, SSLStream, listen_tcp, listen_unix
 from wsockets import AbortError, Binding, Socket, SocketError, TlsOptions
 from wsockets.address import format_address
 from wsockets.starttls import PROTOCOLS, Protocol, upgrade
@@ -44,6 +43,8 @@ from wsockets.starttls.frames import (
     tagged_reply,
     xmpp_element,
 )
+
+pytestmark = pytest.mark.every_loop
 
 Script = Sequence[bytes | re.Pattern[bytes]]
 
@@ -140,7 +141,7 @@ def server_context(issued: certificates.Issued) -> ssl.SSLContext:
 
 
 async def follow(
-    stream: trio.SocketStream, script: Script, peer: Peer, dripping: bool
+    stream: SocketStream, script: Script, peer: Peer, dripping: bool
 ) -> bool:
     """Whether the script could be followed to its end."""
     for step in script:
@@ -149,7 +150,7 @@ async def follow(
             for start in range(0, len(step), size):
                 await stream.send_all(step[start : start + size])
                 if dripping:
-                    await trio.testing.wait_all_tasks_blocked()
+                    await loops.settle()
             continue
         words = b""
         while not step.fullmatch(words):
@@ -161,15 +162,12 @@ async def follow(
     return True
 
 
-async def listen(host: str) -> tuple[trio.SocketListener, str]:
+def listen(host: str) -> tuple[Listener, str]:
     """A listener at a numeric address or a path, and its address."""
     if not host.startswith("/"):
-        (listener,) = await trio.open_tcp_listeners(0, host=host)
+        listener, _ = listen_tcp(host)
         return listener, format_address(listener.socket.getsockname())
-    sock = trio.socket.socket(trio.socket.AF_UNIX)
-    await sock.bind(host)
-    sock.listen()
-    return trio.SocketListener(sock), f"unix:{host}"
+    return listen_unix(host), f"unix:{host}"
 
 
 @asynccontextmanager
@@ -183,7 +181,7 @@ async def serving(
 ) -> AsyncIterator[Peer]:
     """A peer for one connection; gone when the block is left."""
     context = server_context(issued or certificates.server())
-    listener, address = await listen(host)
+    listener, address = listen(host)
     peer = Peer(address)
 
     async def serve() -> None:
@@ -191,16 +189,16 @@ async def serving(
             try:
                 if not (await follow(stream, script, peer, dripping) and secure):
                     return
-                tls = trio.SSLStream(stream, context, server_side=True)
+                tls = SSLStream(stream, context, server_side=True)
                 await tls.send_all(GREETING)
                 peer.secured = await tls.receive_some()
-            except trio.BrokenResourceError:
+            except loops.BrokenResourceError:
                 # The client has dropped the connection, as it should.
                 pass
 
     # The peer ends when the connection does; nobody waits for one that does not.
-    with trio.fail_after(20):
-        async with trio.open_nursery() as nursery:
+    with loops.fail_after(20):
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(serve)
             yield peer
 
@@ -604,11 +602,11 @@ async def test_what_is_not_the_protocol_is_an_error(
 
 
 async def test_a_silent_server_is_given_up() -> None:
-    begun = trio.current_time()
+    begun = loops.current_time()
     error = await refusal((any_bytes(1),), "smtp", timeout=0.05)
     assert error.code == "timeout"
     assert "0.05 seconds" in str(error)
-    assert trio.current_time() - begun < 5
+    assert loops.current_time() - begun < 5
 
 
 async def test_a_server_that_never_ends_its_greeting_is_given_up() -> None:
@@ -621,9 +619,9 @@ async def test_a_server_that_never_ends_its_greeting_is_given_up() -> None:
 async def test_a_cancelled_upgrade_drops_the_connection() -> None:
     async with serving((b"220-hello\r\n", any_bytes(1)), secure=False) as peer:
         socket = dial(peer)
-        heard = trio.Event()
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
+        heard = loops.Event()
+        with loops.CancelScope() as scope:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(cancel_when, heard, scope)
                 await socket.opened
                 heard.set()
@@ -634,9 +632,9 @@ async def test_a_cancelled_upgrade_drops_the_connection() -> None:
             await socket.writable.getWriter().write(b"x")
 
 
-async def cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+async def cancel_when(event: loops.Event, scope: loops.CancelScope) -> None:
     await event.wait()
-    await trio.testing.wait_all_tasks_blocked()
+    await loops.settle()
     scope.cancel()
 
 
@@ -644,9 +642,9 @@ async def test_an_upgrade_cancelled_in_its_handshake_drops_the_connection() -> N
     script = (*CONSENT["pop3"], any_bytes(100_000))
     async with serving(script, secure=False) as peer:
         socket = dial(peer)
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-                said = trio.Event()
+        with loops.CancelScope() as scope:
+            async with loops.open_nursery() as nursery:
+                said = loops.Event()
                 nursery.start_soon(cancel_when, said, scope)
 
                 def overheard(speaker: str, message: bytes) -> None:
