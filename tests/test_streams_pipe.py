@@ -17,8 +17,8 @@ from typing import Any
 import attrs
 import pytest
 import trio
-import trio.testing
 
+from tests import loops
 from tests.bridge.harness import ENGINES
 from tests.leaks import tasks
 from tests.loopback import Peer, Secure, connected, listening
@@ -34,6 +34,8 @@ from wsockets import (
     adopt,
     connect,
 )
+
+pytestmark = pytest.mark.every_loop
 
 TASK = "wsockets pipe"
 BIG = 1 << 30
@@ -94,15 +96,11 @@ async def ends(
         yield Ends(a, source, sink, b)
 
 
-async def settle() -> None:
-    await trio.testing.wait_all_tasks_blocked(0.01)
-
-
 async def reason_of(promise: Promise[Any]) -> BaseException:
     """What a promise rejects with."""
     with pytest.raises(BaseException) as caught:
         await promise
-    assert not isinstance(caught.value, trio.Cancelled)
+    assert not isinstance(caught.value, loops.cancelled())
     return caught.value
 
 
@@ -112,7 +110,7 @@ async def receive_to_end(peer: Peer) -> bytes:
     try:
         while chunk := await peer.receive():
             found += chunk
-    except trio.BrokenResourceError as error:
+    except loops.BrokenResourceError as error:
         # Python's ssl has another word for the end after both close_notify.
         if not isinstance(error.__cause__, ssl.SSLZeroReturnError):
             raise
@@ -151,7 +149,7 @@ async def test_every_byte_of_a_big_transfer_arrives(
             await it.a.send(data)
             await it.a.end()
 
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(it.pipe().wait)
             nursery.start_soon(send)
             while chunk := await it.b.receive():
@@ -163,7 +161,7 @@ async def test_both_directions_between_the_same_two_sockets(
     kinds: tuple[Secure, Secure],
 ) -> None:
     data = random.Random(2).randbytes(1 << 20)
-    async with ends(kinds, half_open=True) as it, trio.open_nursery() as nursery:
+    async with ends(kinds, half_open=True) as it, loops.open_nursery() as nursery:
         there = it.pipe()
         back = it.sink.readable.pipeTo(it.source.writable)
         nursery.start_soon(it.a.send, data)
@@ -195,14 +193,20 @@ async def test_a_slow_destination_slows_the_source(
     kinds: tuple[Secure, Secure], engine: str
 ) -> None:
     data = bytes(32 << 20)
-    async with ends(kinds, highWaterMark=1000) as it, trio.open_nursery() as nursery:
+    async with ends(kinds, highWaterMark=1000) as it, loops.open_nursery() as nursery:
         done = it.pipe()
-        nursery.start_soon(it.a.send, data)
-        await trio.testing.wait_all_tasks_blocked(0.1)
+        all_sent = loops.Event()
+
+        async def send() -> None:
+            await it.a.send(data)
+            all_sent.set()
+
+        nursery.start_soon(send)
+        await loops.settle(0.1)
         if engine == "python":
             # It has one chunk more than the mark at most, and waits for room.
             assert -65536 <= it.sink._writable.desired_size <= 0
-        assert len(nursery.child_tasks) == 1
+        assert not all_sent.is_set()
         assert await it.b.receive_exactly(len(data)) == data
         await it.a.end()
         await done
@@ -217,7 +221,7 @@ async def test_both_streams_are_locked_meanwhile_and_unlocked_after(
         for get in (it.readable.getReader, it.writable.getWriter):
             with pytest.raises(TypeError, match="locked"):
                 get()
-        await settle()
+        await loops.settle(0.01)
         assert it.locked == (True, True)
         await it.a.end()
         await done
@@ -261,7 +265,7 @@ async def test_the_promise_waits_until_all_was_written_and_the_end(
         done = it.pipe()
         count = await send_all(it)
         await it.a.end()
-        await settle()
+        await loops.settle(0.01)
         assert done._is_pending()
         assert it.locked == (True, True)
         assert len(await it.b.receive_to_end()) == count
@@ -272,7 +276,7 @@ async def send_all(it: Ends) -> int:
     """Have the pipe read more than the sink can send; how many bytes it took."""
     count = 8 << 20
     await it.a.send(bytes(count))
-    await settle()
+    await loops.settle(0.01)
     assert it.sink._writable._queued > 1 << 20
     return count
 
@@ -294,7 +298,7 @@ async def test_with_preventClose_the_promise_waits_until_all_was_written() -> No
         done = it.pipe(preventClose=True)
         count = await send_all(it)
         await it.a.end()
-        await settle()
+        await loops.settle(0.01)
         assert done._is_pending()
         assert len(await it.b.receive_exactly(count)) == count
         await done
@@ -322,7 +326,7 @@ async def test_a_source_that_has_ended_before_closes_the_destination() -> None:
 async def test_a_source_that_is_closed_here_ends_the_pipe() -> None:
     async with ends() as it:
         done = it.pipe()
-        await settle()
+        await loops.settle(0.01)
         it.source.close()
         await done
         assert await it.b.receive_to_end() == b""
@@ -335,7 +339,7 @@ async def test_a_failure_while_the_destination_closes_is_the_result(
         done = it.pipe()
         await send_all(it)
         await it.a.end()
-        await settle()
+        await loops.settle(0.01)
         it.b.reset()
         error = await reason_of(done)
         assert isinstance(error, SocketError)
@@ -363,7 +367,7 @@ async def test_an_error_of_the_source_aborts_the_destination(
         if kinds[1] == "off":
             assert await it.b.receive_to_end() == b""
         else:
-            with pytest.raises(trio.BrokenResourceError):
+            with pytest.raises(loops.BrokenResourceError):
                 await it.b.receive()
 
 
@@ -387,7 +391,7 @@ async def test_what_was_read_before_the_error_is_written_first(
         done = it.pipe(preventAbort=prevented)
         count = await send_all(it)
         it.a.reset()
-        await settle()
+        await loops.settle(0.01)
         assert done._is_pending()
         assert it.locked == (True, True)
         assert len(await it.b.receive_exactly(count)) == count
@@ -417,7 +421,7 @@ async def test_an_error_of_the_destination_cancels_the_source(
     async with ends(kinds) as it:
         done = it.pipe()
         it.b.reset()
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(flood, it.a)
             error = await reason_of(done)
             nursery.cancel_scope.cancel()
@@ -428,7 +432,7 @@ async def test_an_error_of_the_destination_cancels_the_source(
 
 
 async def flood(peer: Peer) -> None:
-    with contextlib.suppress(trio.BrokenResourceError):
+    with contextlib.suppress(loops.BrokenResourceError):
         while True:
             await peer.send(bytes(65536))
 
@@ -436,7 +440,7 @@ async def flood(peer: Peer) -> None:
 async def test_it_is_noticed_while_the_source_is_silent(secure: Secure) -> None:
     async with ends((secure, secure)) as it:
         done = it.pipe()
-        await settle()
+        await loops.settle(0.01)
         mine = Mine()
         it.sink.close(mine)
         assert await reason_of(done) is mine
@@ -446,9 +450,9 @@ async def test_it_is_noticed_while_the_source_is_silent(secure: Secure) -> None:
 async def test_it_is_noticed_while_the_destination_is_slow(secure: Secure) -> None:
     async with ends(("off", secure)) as it:
         done = it.pipe()
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(flood, it.a)
-            await settle()
+            await loops.settle(0.01)
             mine = Mine()
             it.sink.close(mine)
             assert await reason_of(done) is mine
@@ -461,7 +465,7 @@ async def test_with_preventCancel_the_source_can_be_read_on(
 ) -> None:
     async with ends((secure, secure)) as it:
         done = it.pipe(**{name: True})
-        await settle()
+        await loops.settle(0.01)
         mine = Mine()
         it.sink.close(mine)
         assert await reason_of(done) is mine
@@ -473,7 +477,7 @@ async def test_with_preventCancel_the_source_can_be_read_on(
 async def test_the_end_of_the_destination_cancels_the_source(secure: Secure) -> None:
     async with ends((secure, secure)) as it:
         done = it.pipe()
-        await settle()
+        await loops.settle(0.01)
         it.sink.close()
         error = await reason_of(done)
         assert isinstance(error, TypeError)
@@ -502,7 +506,7 @@ async def test_the_end_of_the_destination_is_noticed_while_it_still_sends() -> N
         done = it.pipe(preventCancel=True)
         count = await send_all(it)
         it.sink.close()
-        await settle()
+        await loops.settle(0.01)
         assert not done._is_pending()
         assert isinstance(await reason_of(done), TypeError)
         assert not it.readable.locked
@@ -516,9 +520,9 @@ async def test_no_chunk_is_lost_when_a_slow_destination_is_closed() -> None:
     data = random.Random(4).randbytes(16 << 20)
     async with ends() as it:
         done = it.pipe(preventCancel=True)
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(it.a.send, data)
-            await settle()
+            await loops.settle(0.01)
             # From now on writes are refused.
             it.sink.close()
             received = await it.b.receive_to_end()
@@ -526,7 +530,7 @@ async def test_no_chunk_is_lost_when_a_slow_destination_is_closed() -> None:
             reader = it.readable.getReader()
             rest = bytearray()
             while len(received) + len(rest) < len(data):
-                with trio.move_on_after(5) as late:
+                with loops.move_on_after(5) as late:
                     value, finished = await reader.read()
                 assert not late.cancelled_caught, "a chunk was lost"
                 assert not finished
@@ -617,7 +621,7 @@ async def test_prevented_ends_are_left_alone_by_a_signal(
         if before:
             controller.abort(Mine())
         done = it.pipe(signal=controller.signal, preventAbort=True, preventCancel=True)
-        await settle()
+        await loops.settle(0.01)
         controller.abort(Mine())
         assert isinstance(await reason_of(done), Mine)
         await it.a.send(b"still")
@@ -632,7 +636,7 @@ async def test_a_signal_ends_a_pipe_whose_source_is_silent(secure: Secure) -> No
         done = it.pipe(signal=controller.signal)
         await it.a.send(b"one")
         assert await it.b.receive() == b"one"
-        await settle()
+        await loops.settle(0.01)
         mine = Mine()
         controller.abort(mine)
         assert await reason_of(done) is mine
@@ -644,9 +648,9 @@ async def test_a_signal_ends_a_pipe_whose_destination_is_slow() -> None:
     async with ends() as it:
         controller = AbortController()
         done = it.pipe(signal=controller.signal)
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(flood, it.a)
-            await settle()
+            await loops.settle(0.01)
             mine = Mine()
             controller.abort(mine)
             nursery.start_soon(it.b.receive_to_end)
@@ -660,7 +664,7 @@ async def test_what_was_read_before_the_signal_is_written_first() -> None:
         done = it.pipe(signal=controller.signal)
         count = await send_all(it)
         controller.abort(Mine())
-        await settle()
+        await loops.settle(0.01)
         assert done._is_pending()
         assert len(await it.b.receive_to_end()) == count
         assert isinstance(await reason_of(done), Mine)
@@ -686,7 +690,7 @@ def test_the_end_of_the_run_ends_it() -> None:
     async def main(one: socket.socket, two: socket.socket) -> tuple[Socket, Socket]:
         source, sink = adopt(one), adopt(two)
         source.readable.pipeTo(sink.writable)
-        await settle()
+        await loops.settle(0.01)
         assert source.readable.locked
         return source, sink
 
@@ -714,7 +718,7 @@ async def shout(peer: Peer) -> None:
 async def test_pipeThrough_takes_whatever_has_the_two_ends(
     secure: Secure, form: str
 ) -> None:
-    async with ends((secure, secure)) as it, trio.open_nursery() as nursery:
+    async with ends((secure, secure)) as it, loops.open_nursery() as nursery:
         nursery.start_soon(shout, it.b)
         pair: Any = it.sink
         if form != "socket":
@@ -739,9 +743,9 @@ async def test_pipeThrough_passes_the_options_on() -> None:
             signal=controller.signal,
             preventCancel=True,
         )
-        await settle()
+        await loops.settle(0.01)
         controller.abort(Mine())
-        await settle()
+        await loops.settle(0.01)
         assert it.locked == (False, False)
         await it.a.send(b"still")
         assert (await it.readable.getReader().read()).value == b"still"
@@ -771,7 +775,7 @@ async def test_pipeThrough_raises_at_once_what_is_wrong(which: str) -> None:
         with pytest.raises(TypeError):
             it.readable.pipeThrough(pair, **members)
         assert it.locked == (which == "readable", which == "writable")
-        await settle()
+        await loops.settle(0.01)
         assert not tasks()[TASK]
 
 
