@@ -5,10 +5,11 @@ from __future__ import annotations
 import array
 import gc
 
+import anyio
 import pytest
 import trio
-import trio.testing
 
+from tests import loops
 from tests.loopback import Peer, Secure, connected, settle
 from tests.naming import named
 from wsockets import (
@@ -18,6 +19,8 @@ from wsockets import (
     ReadResult,
     SocketError,
 )
+
+pytestmark = pytest.mark.every_loop
 
 
 class Steps(trio.abc.Instrument):
@@ -49,7 +52,7 @@ async def test_a_read_gives_a_chunk_and_the_end_is_done(secure: Secure) -> None:
 async def test_chunks_have_at_most_64_KiB_and_lose_nothing(secure: Secure) -> None:
     data = bytes(range(256)) * 4096
     async with connected(secure) as (socket, peer):
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
 
             async def send() -> None:
                 await peer.send(data)
@@ -70,7 +73,7 @@ async def test_reads_are_served_in_order_by_whoever_awaits_any(secure: Secure) -
         async def last() -> None:
             got.append((await third).value)
 
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(last)
             for number in range(3):
                 await settle()
@@ -88,7 +91,7 @@ async def test_many_tasks_may_await_reads_at_once(secure: Secure) -> None:
         async def read() -> None:
             got.append((await reader.read()).value)
 
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             for _ in range(5):
                 nursery.start_soon(read)
             for number in range(5):
@@ -100,8 +103,8 @@ async def test_many_tasks_may_await_reads_at_once(secure: Secure) -> None:
 async def test_two_tasks_may_await_the_same_read(secure: Secure) -> None:
     async with connected(secure) as (socket, peer):
         promise = socket.readable.getReader().read()
-        async with trio.open_nursery() as nursery:
-            leader = trio.CancelScope()
+        async with loops.open_nursery() as nursery:
+            leader = loops.CancelScope()
 
             async def lead() -> None:
                 with leader:
@@ -120,7 +123,7 @@ async def test_two_tasks_may_await_the_same_read(secure: Secure) -> None:
 async def test_a_timeout_never_takes_a_chunk_with_it(secure: Secure) -> None:
     async with connected(secure) as (socket, peer):
         reader = socket.readable.getReader()
-        with trio.move_on_after(0.001) as scope:
+        with loops.move_on_after(0.001) as scope:
             await reader.read()
         assert scope.cancelled_caught
         await peer.send(b"kept")
@@ -133,7 +136,7 @@ async def test_an_abandoned_read_leaves_the_queue_and_can_be_awaited_again(
     async with connected(secure) as (socket, peer):
         reader = socket.readable.getReader()
         abandoned = reader.read()
-        with trio.move_on_after(0.001):
+        with loops.move_on_after(0.001):
             await abandoned
         later = reader.read()
         await peer.send(b"for the later one")
@@ -146,8 +149,8 @@ async def test_a_cancelled_caller_takes_no_data(secure: Secure) -> None:
     async with connected(secure) as (socket, peer):
         reader = socket.readable.getReader()
         await peer.send(b"data")
-        await trio.lowlevel.wait_readable(socket._connection.socket)  # type: ignore[union-attr]
-        with trio.CancelScope() as scope:
+        await anyio.wait_readable(socket._connection.socket)  # type: ignore[union-attr]
+        with loops.CancelScope() as scope:
             scope.cancel()
             promise = reader.read()
             await promise
@@ -162,11 +165,11 @@ async def test_awaiting_a_settled_read_is_shielded(secure: Secure) -> None:
         await peer.send(b"first")
         assert (await reader.read()).value == b"first"
         await peer.send(b"data")
-        await trio.lowlevel.wait_readable(socket._connection.socket)  # type: ignore[union-attr]
+        await anyio.wait_readable(socket._connection.socket)  # type: ignore[union-attr]
         promise = reader.read()
         steps = Steps()
         trio.lowlevel.add_instrument(steps)
-        with trio.CancelScope() as scope:
+        with loops.CancelScope() as scope:
             scope.cancel()
             result = await promise
         trio.lowlevel.remove_instrument(steps)
@@ -178,7 +181,7 @@ async def test_a_leader_that_is_cancelled_hands_over(secure: Secure) -> None:
     async with connected(secure) as (socket, peer):
         reader = socket.readable.getReader()
         got: list[bytes] = []
-        leader = trio.CancelScope()
+        leader = loops.CancelScope()
 
         async def lead() -> None:
             with leader:
@@ -187,7 +190,7 @@ async def test_a_leader_that_is_cancelled_hands_over(secure: Secure) -> None:
         async def follow() -> None:
             got.append((await reader.read()).value)
 
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(lead)
             await settle()
             nursery.start_soon(follow)
@@ -224,7 +227,7 @@ async def test_releasing_the_lock_rejects_what_is_pending(secure: Secure) -> Non
             except TypeError as error:
                 outcome.append(error)
 
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(wait)
             await settle()
             assert socket.readable.locked
@@ -257,7 +260,7 @@ async def test_cancelling_ends_reading_and_nothing_else(secure: Secure) -> None:
     async with connected(secure) as (socket, peer):
         reader = socket.readable.getReader()
         pending = reader.read()
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(pending.wait)
             await settle()
             await reader.cancel("no more")
@@ -325,7 +328,7 @@ class TestByob:
         async with connected(secure) as (socket, peer):
             reader = socket.readable.getReader(mode="byob")
             promise = reader.read(bytearray(8), {"min": 4})
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(promise.wait)
                 for part in (b"ab", b"cde"):
                     await settle()
@@ -336,7 +339,7 @@ class TestByob:
         async with connected(secure) as (socket, peer):
             reader = socket.readable.getReader(mode="byob")
             promise = reader.read(bytearray(4), min=4)
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(promise.wait)
                 await settle()
                 await peer.send(b"ab")
@@ -401,8 +404,8 @@ class TestByob:
         async with connected(secure) as (socket, peer):
             reader = socket.readable.getReader(mode="byob")
             await peer.send(b"data")
-            await trio.lowlevel.wait_readable(socket._connection.socket)  # type: ignore[union-attr]
-            with trio.CancelScope() as scope:
+            await anyio.wait_readable(socket._connection.socket)  # type: ignore[union-attr]
+            with loops.CancelScope() as scope:
                 scope.cancel()
                 await reader.read(bytearray(9))
             assert (await reader.read(bytearray(9))).value == b"data"
@@ -478,7 +481,7 @@ async def test_a_peer_that_sends_byte_by_byte_is_read(secure: Secure) -> None:
                 await peer.send(bytes([number]))
             await peer.end()
 
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(send, peer)
             data = b"".join([chunk async for chunk in socket.readable])
     assert data == bytes(range(100))
