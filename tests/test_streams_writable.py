@@ -6,10 +6,10 @@ import array
 import hashlib
 import random
 
+import anyio
 import pytest
-import trio
-import trio.testing
 
+from tests import loops
 from tests.loopback import Peer, Secure, connected
 from wsockets import (
     AbortError,
@@ -19,6 +19,8 @@ from wsockets import (
     WritableStream,
     WritableStreamDefaultWriter,
 )
+
+pytestmark = pytest.mark.every_loop
 
 BULK = 4 << 20
 
@@ -37,7 +39,7 @@ async def test_a_write_arrives_and_resolves(secure: Secure) -> None:
         writer = socket.writable.getWriter()
         assert await writer.write(b"hello") is None  # type: ignore[func-returns-value]
         assert await peer.receive() == b"hello"
-        with trio.testing.assert_checkpoints():
+        with loops.assert_checkpoints():
             await writer.write(b"again")
 
 
@@ -119,7 +121,7 @@ async def test_a_cancelled_write_awaiter_detaches_and_the_write_completes(
 ) -> None:
     async with connected(secure) as (socket, peer):
         writer, queued = await clog(socket)
-        with trio.move_on_after(0.001) as scope:
+        with loops.move_on_after(0.001) as scope:
             await queued
         assert scope.cancelled_caught
         end = writer.close()
@@ -142,8 +144,8 @@ async def test_desiredSize_and_ready_tell_of_back_pressure(secure: Secure) -> No
         ready = writer.ready
         assert ready._is_pending()
         assert writer.ready is ready
-        with trio.CancelScope() as reading:
-            async with trio.open_nursery() as nursery:
+        with loops.CancelScope() as reading:
+            async with loops.open_nursery() as nursery:
 
                 async def read() -> None:
                     await peer.receive_to_end()
@@ -158,7 +160,7 @@ async def test_desiredSize_and_ready_tell_of_back_pressure(secure: Secure) -> No
 async def test_what_is_queued_does_not_grow_for_one_who_waits(secure: Secure) -> None:
     async with connected(secure) as (socket, _):
         writer = socket.writable.getWriter()
-        with trio.move_on_after(0.1):
+        with loops.move_on_after(0.1):
             while True:
                 await writer.ready
                 writer.write(bytes(65536))
@@ -226,7 +228,7 @@ async def test_aborting_drops_the_queue_and_leaves_whole_records(
         if secure == "off":
             assert b"late" not in await peer.receive_to_end()
         else:
-            with pytest.raises(trio.BrokenResourceError):
+            with pytest.raises(loops.BrokenResourceError):
                 await peer.receive_to_end()
         await aborted
         with pytest.raises(AbortError):
@@ -277,7 +279,7 @@ async def test_after_a_failure_writes_raise(secure: Secure) -> None:
 async def test_a_failure_met_in_the_call_itself_is_the_same(secure: Secure) -> None:
     async with connected(secure) as (socket, peer):
         peer.reset()
-        await trio.lowlevel.wait_readable(socket._connection.socket)  # type: ignore[union-attr]
+        await anyio.wait_readable(socket._connection.socket)  # type: ignore[union-attr]
         writer = socket.writable.getWriter()
         closed = writer.closed
         with pytest.raises(SocketError):
@@ -387,7 +389,7 @@ async def test_both_directions_at_once_with_small_buffers(secure: Secure) -> Non
                 writer.write(chunk)
             await writer.close()
 
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(echo, peer)
             nursery.start_soon(write)
             async for chunk in socket.readable:
