@@ -5,24 +5,26 @@ import socket
 
 import pytest
 import sniffio
-import trio
-import trio.testing
 
+from tests import loops
 from wsockets import runtime
 from wsockets.runtime import Line, Runtime, current
 from wsockets.runtime.gate import Gate, Want
 
+pytestmark = pytest.mark.every_loop
 
-async def test_there_is_one_runtime_for_a_whole_run() -> None:
+
+async def elsewhere() -> Runtime:
+    return current()
+
+
+@pytest.mark.parametrize("another", loops.LOOPS)
+async def test_there_is_one_runtime_for_a_whole_run(another: str) -> None:
     found = current()
-    assert found.name == "trio"
+    assert found.name == ("trio" if loops.on_trio() else "asyncio")
     assert found.is_current()
     assert current() is found
-
-    async def elsewhere() -> Runtime:
-        return current()
-
-    other = await trio.to_thread.run_sync(trio.run, elsewhere)
+    other = await loops.in_thread(loops.run, another, elsewhere)
     assert other is not found
     assert not other.is_current()
 
@@ -42,11 +44,8 @@ def test_an_unknown_event_loop_is_named() -> None:
 
 
 async def test_a_runtime_of_an_ended_run_is_not_current() -> None:
-    async def elsewhere() -> Runtime:
-        return current()
-
-    ended = await trio.to_thread.run_sync(trio.run, elsewhere)
-    assert not await trio.to_thread.run_sync(ended.is_current)
+    ended = await loops.in_thread(loops.run, "trio", elsewhere)
+    assert not await loops.in_thread(ended.is_current)
 
 
 async def test_sleepers_wake_in_order_and_the_cancelled_leave_the_line() -> None:
@@ -57,18 +56,18 @@ async def test_sleepers_wake_in_order_and_the_cancelled_leave_the_line() -> None
         await current().park(line)
         woken.append(number)
 
-    async with trio.open_nursery() as nursery:
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as doomed:
+    async with loops.open_nursery() as nursery:
+        with loops.CancelScope() as scope:
+            async with loops.open_nursery() as doomed:
                 doomed.start_soon(sleep, 0)
-                await trio.testing.wait_all_tasks_blocked()
+                await loops.settle()
                 scope.cancel()
         assert not line
         for number in range(3):
             nursery.start_soon(sleep, number)
-            await trio.testing.wait_all_tasks_blocked()
+            await loops.settle()
         current().wake(line, 1)
-        await trio.testing.wait_all_tasks_blocked()
+        await loops.settle()
         assert woken == [0]
         current().wake(line)
     assert sorted(woken) == [0, 1, 2]
@@ -77,11 +76,11 @@ async def test_sleepers_wake_in_order_and_the_cancelled_leave_the_line() -> None
 
 async def test_cancelled_now_tells_before_the_checkpoint() -> None:
     assert not current().cancelled_now()
-    with trio.CancelScope() as scope:
+    with current().scope() as scope:
         scope.cancel()
         assert current().cancelled_now()
         await current().shielded_checkpoint()
-        with pytest.raises(trio.Cancelled):
+        with pytest.raises(loops.cancelled()):
             await current().checkpoint()
 
 
@@ -106,7 +105,7 @@ async def test_a_failing_task_is_logged_and_harms_nobody(
 
     with caplog.at_level(logging.ERROR, "wsockets"):
         current().spawn(fail)
-        await trio.testing.wait_all_tasks_blocked()
+        await loops.settle()
     assert "oops" in caplog.text
 
 
@@ -123,7 +122,7 @@ async def test_a_failing_callback_is_logged_and_the_next_one_runs(
 
     for job in (fail, lambda: ran.append(1), again):
         current().soon(job)
-    await trio.testing.wait_all_tasks_blocked()
+    await loops.settle()
     assert ran == [1, 2]
     assert "oops" in caplog.text
 
@@ -133,7 +132,7 @@ async def test_a_nursery_gets_the_task_and_its_error() -> None:
         raise ValueError("oops")
 
     with pytest.RaisesGroup(ValueError):
-        async with trio.open_nursery() as nursery:
+        async with loops.native_nursery() as (nursery, _):
             assert current().accepts_nursery(nursery)
             current().spawn(fail, nursery=nursery)
     assert not current().accepts_nursery(object())
@@ -158,10 +157,10 @@ class TestGate:
         gate = Gate(current())
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(gate.wait, Want.OPEN)
                 nursery.start_soon(gate.wait, Want.READ)
-                await trio.testing.wait_all_tasks_blocked()
+                await loops.settle()
                 gate.open(ours.fileno())
             gate.close()
 
@@ -174,10 +173,10 @@ class TestGate:
             gate.open(ours.fileno())
             if want is Want.WRITE:
                 fill(ours)
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 for _ in range(3):
                     nursery.start_soon(gate.wait, want)
-                await trio.testing.wait_all_tasks_blocked()
+                await loops.settle()
                 if want is Want.READ:
                     theirs.send(b"x")
                 else:
@@ -194,12 +193,12 @@ class TestGate:
             ours.setblocking(False)
             fill(ours)
             gate.open(ours.fileno())
-            async with trio.open_nursery() as others:
-                async with trio.open_nursery() as first:
+            async with loops.open_nursery() as others:
+                async with loops.open_nursery() as first:
                     first.start_soon(gate.wait, want)
-                    await trio.testing.wait_all_tasks_blocked()
+                    await loops.settle()
                     others.start_soon(gate.wait, want)
-                    await trio.testing.wait_all_tasks_blocked()
+                    await loops.settle()
                     first.cancel_scope.cancel()
             gate.close()
 
@@ -212,18 +211,18 @@ class TestGate:
             fill(ours)
             gate.open(ours.fileno())
             for let_go in (gate.interrupt, gate.close):
-                async with trio.open_nursery() as nursery:
+                async with loops.open_nursery() as nursery:
                     for want in (Want.READ, Want.WRITE, Want.READ, Want.WRITE):
                         nursery.start_soon(gate.wait, want)
-                    await trio.testing.wait_all_tasks_blocked()
+                    await loops.settle()
                     let_go()
         await gate.wait(Want.READ)
 
     async def test_closing_before_opening_lets_everybody_return(self) -> None:
         gate = Gate(current())
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(gate.wait, Want.OPEN)
-            await trio.testing.wait_all_tasks_blocked()
+            await loops.settle()
             gate.close()
 
 
