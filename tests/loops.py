@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeVar
 
@@ -136,13 +135,6 @@ async def native_nursery() -> AsyncIterator[tuple[Any, Callable[[], None]]]:
         yield group, cancel
 
 
-async def _open_what_a_run_has() -> None:
-    """Let the runtime open its own descriptor, which is nobody's leak."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        await current().wait_writable(ours.fileno())
-
-
 def run(loop: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:
     """Run `function(*args)` on a loop of its own, of the kind named.
 
@@ -157,7 +149,7 @@ def run(loop: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:
 
     async def main() -> T:
         asyncio.get_running_loop().set_exception_handler(failed)
-        await _open_what_a_run_has()
+        current()  # opens its own descriptor, which is nobody's leak
         return await function(*args)
 
     factory = uvloop.new_event_loop if loop == "uvloop" else None

@@ -191,6 +191,7 @@ class Poll:
                 except asyncio.CancelledError:
                     if not self._debts.is_kept_out():
                         raise
+                    wait._error = None
         finally:
             wait.busy = False
             wait._callback = wait._context = wait._error = None
