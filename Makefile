@@ -67,9 +67,10 @@ stress: $(VENV)/.dev ## the asynchronous tests, 20 times over
 test-all: $(VENV)/.dev debian ## the tests on every other Python found (3.11 to 3.13)
 	tools/others.sh $(BIN)/python $(WORKERS)
 
-bench: $(VENV)/.dev ## measure beside trio, asyncio, uvloop and node
+bench: $(VENV)/.dev ## measure beside trio, asyncio, uvloop, node, haproxy and others
 	$(BIN)/python -m bench setup
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench bridge
 
 debian: ## the Debian packages of the tests' peers, those missing
 	@tools/debian.sh

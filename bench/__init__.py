@@ -1,1 +1,1 @@
-"""Benchmarks of the sockets against their peers; `python -m bench --help`."""
+"""Benchmarks of sockets and bridges against their peers; `python -m bench --help`."""

@@ -61,6 +61,7 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "openssl": ssl.OPENSSL_VERSION,
         "openssl_of_cryptography": _bundled_openssl(),
+        "openssl_of_debian": _said(["openssl", "version"]),
         "openssl_of_node": _said(["node", "-p", "process.versions.openssl"]),
         "packages": {each: _installed(each) for each in PACKAGES},
     }

@@ -1,7 +1,8 @@
 """What is measured, and with which clients: two tables, nothing else.
 
-A goal is the highest ratio to another client's figure that is wanted; the goal
-named "absolute" is a figure in the measure's own unit.
+A goal is the highest ratio to another client's figure that is wanted: "trio", or on
+another measure, "trio@roundtrip-tls"; the goal named "absolute" is a figure in the
+measure's own unit.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ REFERENCE = "trio"
 class Measure:
     """One kind of work in one mode; a figure of it is `scale` × CPU seconds a unit.
 
-    For `idle` the figure is KB of resident memory a connection instead.
+    For `idle` the figure is KB of resident memory a connection instead; the kinds
+    of the bridges say themselves what theirs is.
+
+    Measures of one `row` are taken in one run. Those of one `series` are points of
+    a line, at `at`.
     """
 
     name: str
@@ -41,13 +46,19 @@ class Measure:
     resume: bool = False
     warm: int = 0
     goals: Mapping[str, float] = attrs.field(factory=dict)
+    reference: str = REFERENCE
+    row: str = attrs.field(
+        default=attrs.Factory(lambda self: self.name, takes_self=True)
+    )
+    series: str | None = None
+    at: int | None = None
 
     def shortened(self, factor: float) -> Measure:
         """The same measure with less work, for a quick look."""
         return attrs.evolve(
             self,
             count=max(8, int(self.count * factor)),
-            warm=int(self.warm * factor),
+            warm=min(self.warm, max(1, int(self.warm * factor))),
         )
 
 

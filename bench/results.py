@@ -5,7 +5,9 @@ README.md describes the file; `load` reads back what `save` wrote.
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +15,8 @@ from typing import Any
 
 import attrs
 
-from bench.plan import MEASURES, REFERENCE
+from bench import bridges, plan
+from bench.plan import REFERENCE, Measure
 
 SCHEMA = 1
 
@@ -77,7 +80,8 @@ class Section:
     """All clients on one measure; the skipped and failed ones with the reason.
 
     `load` is the machine's load average (a minute's) when the measure began and when
-    it ended; the bench alone makes it about 1.
+    it ended; the bench alone makes it about 1. Ratios are to `reference`. Sections of
+    one `series` are points of a line, at `at`.
     """
 
     name: str
@@ -92,11 +96,47 @@ class Section:
     figures: dict[str, Figure]
     skipped: dict[str, str]
     failed: dict[str, str]
+    reference: str = REFERENCE
+    series: str | None = None
+    at: int | None = None
 
-    def ratio(self, client: str, to: str = REFERENCE) -> Ratio | None:
-        """`client` in parts of `to`; None unless both were measured."""
-        mine, other = self.figures.get(client), self.figures.get(to)
+    @classmethod
+    def empty(cls, measure: Measure, repeats: int) -> Section:
+        """What will hold the figures of `measure`, which begins now."""
+        before = round(os.getloadavg()[0], 2)
+        return cls(
+            name=measure.name,
+            title=measure.title,
+            unit=measure.unit,
+            count=measure.count,
+            size=measure.size,
+            goals=measure.goals,
+            started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            load=(before, before),
+            repeats=repeats,
+            figures={},
+            skipped={},
+            failed={},
+            reference=measure.reference,
+            series=measure.series,
+            at=measure.at,
+        )
+
+    def ended(self) -> Section:
+        """The same, complete now."""
+        return attrs.evolve(self, load=(self.load[0], round(os.getloadavg()[0], 2)))
+
+    def ratio(
+        self, client: str, to: str | None = None, of: Section | None = None
+    ) -> Ratio | None:
+        """`client` in parts of `to`, by default the reference, perhaps of another
+        section of the same repeats; None unless both were measured.
+        """
+        mine = self.figures.get(client)
+        other = (of or self).figures.get(to or self.reference)
         if mine is None or other is None or min(other.values) <= 0:
+            return None
+        if len(mine.values) != len(other.values):
             return None
         parts = [a / b for a, b in zip(mine.values, other.values, strict=True)]
         return Ratio(
@@ -142,7 +182,6 @@ def save(results: Results, path: Path) -> None:
         "schema": SCHEMA,
         "quick": results.quick,
         "pin": results.pin,
-        "reference": REFERENCE,
         "machine": results.machine,
         "clients": results.clients,
         "measures": {
@@ -151,6 +190,9 @@ def save(results: Results, path: Path) -> None:
                 "unit": section.unit,
                 "count": section.count,
                 "size": section.size,
+                "reference": section.reference,
+                "series": section.series,
+                "at": section.at,
                 "goals": dict(section.goals),
                 "started": section.started,
                 "load": list(section.load),
@@ -192,6 +234,10 @@ def load(path: Path) -> Results:
             },
             skipped=each["skipped"],
             failed=each["failed"],
+            # Older files have one reference for all, and no series.
+            reference=each.get("reference", REFERENCE),
+            series=each.get("series"),
+            at=each.get("at"),
         )
         for name, each in data["measures"].items()
     )
@@ -218,7 +264,8 @@ def merge(old: Results, new: Results) -> Results:
     fresh = {section.name: section for section in new.sections}
     kept = {section.name: section for section in old.sections}
     merged = kept | fresh
-    order = [each.name for each in MEASURES if each.name in merged]
+    known = (*plan.MEASURES, *bridges.MEASURES)
+    order = [each.name for each in known if each.name in merged]
     return attrs.evolve(
         new,
         clients=old.clients | new.clients,

@@ -94,6 +94,19 @@ def places(pin: Pin) -> tuple[frozenset[int], frozenset[int]]:
             return frozenset(allowed[-1:]), frozenset(allowed[:-1] or allowed)
 
 
+def equip(folder: Path) -> None:
+    """Put a fresh certificate (ECDSA P-256) and the payload into `folder`."""
+    authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    leaf = authority.issue_cert(
+        "127.0.0.1", "localhost", key_type=trustme.KeyType.ECDSA
+    )
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    leaf.private_key_pem.write_to_path(folder / "key.pem")
+    for blob in leaf.cert_chain_pems:
+        blob.write_to_path(folder / "cert.pem", append=True)
+    (folder / "payload").write_bytes(random.Random(1).randbytes(PAYLOAD_SIZE))
+
+
 @contextlib.contextmanager
 def site(pin: Pin = "free") -> Iterator[Site]:
     """A peer with a fresh certificate (ECDSA P-256) that runs during the block.
@@ -106,15 +119,7 @@ def site(pin: Pin = "free") -> Iterator[Site]:
     for_clients, for_peer = places(pin)
     with tempfile.TemporaryDirectory(prefix="wsockets-bench-") as name:
         folder = Path(name)
-        authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
-        leaf = authority.issue_cert(
-            "127.0.0.1", "localhost", key_type=trustme.KeyType.ECDSA
-        )
-        authority.cert_pem.write_to_path(folder / "ca.pem")
-        leaf.private_key_pem.write_to_path(folder / "key.pem")
-        for blob in leaf.cert_chain_pems:
-            blob.write_to_path(folder / "cert.pem", append=True)
-        (folder / "payload").write_bytes(random.Random(1).randbytes(PAYLOAD_SIZE))
+        equip(folder)
         files = [str(folder / each) for each in ("cert.pem", "key.pem", "payload")]
         process = subprocess.Popen(
             [sys.executable, "-m", "bench.peer", *files],

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
-import os
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-
-import attrs
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from bench import machine
+from bench.bridges import Bridge
+from bench.bridging import Ground, Trial, ground, trial
 from bench.plan import Client, Measure
 from bench.results import Figure, Results, Section
 from bench.run import BenchError, Cost, Pin, Site, run, site
@@ -18,6 +17,8 @@ from bench.run import BenchError, Cost, Pin, Site, run, site
 CHECKED_PART = 50
 QUICK_PART = 0.1
 
+C = TypeVar("C", bound=Client)
+
 Tick = Callable[[str], None]
 
 
@@ -25,6 +26,13 @@ def steps(measures: Sequence[Measure], clients: Sequence[Client], repeats: int) 
     """How many ticks `perform` gives, at most."""
     each = sum(1 + repeats * (1 if one.kind == "idle" else 2) for one in measures)
     return each * len(clients)
+
+
+def in_turns(clients: Sequence[C], repeats: int) -> Iterator[C]:
+    """Each client once a repeat; the order turns by one place a repeat."""
+    for turn in range(repeats):
+        shift = turn % max(1, len(clients))
+        yield from (*clients[shift:], *clients[:shift])
 
 
 def value_of(measure: Measure, cost: Cost, baseline: float) -> float:
@@ -55,21 +63,7 @@ def perform_one(
 
     The order turns by one place a repeat, so that nobody always follows the same.
     """
-    before = minute_load()
-    section = Section(
-        name=measure.name,
-        title=measure.title,
-        unit=measure.unit,
-        count=measure.count,
-        size=measure.size,
-        goals=measure.goals,
-        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        load=(before, before),
-        repeats=repeats,
-        figures={},
-        skipped={},
-        failed={},
-    )
+    section = Section.empty(measure, repeats)
     verified: dict[str, int] = {}
     for client in clients:
         reason = missing.get(client.name) or client.cannot.get(measure.name)
@@ -84,20 +78,18 @@ def perform_one(
     running = [client for client in clients if client.name in verified]
     baselines: dict[str, list[float]] = {each.name: [] for each in running}
     costs: dict[str, list[Cost]] = {each.name: [] for each in running}
-    for turn in range(repeats):
-        shift = turn % max(1, len(running))
-        for client in running[shift:] + running[:shift]:
-            if client.name in section.failed:
-                continue
-            try:
-                if measure.kind != "idle":
-                    tick(f"{measure.name}: start-up of {client.name}")
-                    start = run(client, measure, where, count=0)
-                    baselines[client.name].append(start.cpu)
-                tick(f"{measure.name}: {client.name}")
-                costs[client.name].append(run(client, measure, where))
-            except BenchError as error:
-                section.failed[client.name] = str(error)
+    for client in in_turns(running, repeats):
+        if client.name in section.failed:
+            continue
+        try:
+            if measure.kind != "idle":
+                tick(f"{measure.name}: start-up of {client.name}")
+                start = run(client, measure, where, count=0)
+                baselines[client.name].append(start.cpu)
+            tick(f"{measure.name}: {client.name}")
+            costs[client.name].append(run(client, measure, where))
+        except BenchError as error:
+            section.failed[client.name] = str(error)
     for client in running:
         if client.name not in section.failed:
             section.figures[client.name] = figure_of(
@@ -106,12 +98,7 @@ def perform_one(
                 baselines[client.name],
                 verified[client.name],
             )
-    return attrs.evolve(section, load=(before, minute_load()))
-
-
-def minute_load() -> float:
-    """The load average of the last minute."""
-    return round(os.getloadavg()[0], 2)
+    return section.ended()
 
 
 def figure_of(
@@ -129,6 +116,23 @@ def figure_of(
     )
 
 
+def absent(clients: Sequence[Client]) -> dict[str, str]:
+    """Why some of them cannot run here."""
+    reasons = {client.name: client.missing() for client in clients}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def described(
+    clients: Sequence[Client], missing: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """Titles and versions of those that can run."""
+    return {
+        client.name: {"title": client.title, "version": client.version()}
+        for client in clients
+        if client.name not in missing
+    }
+
+
 def perform(
     measures: Sequence[Measure],
     clients: Sequence[Client],
@@ -140,12 +144,8 @@ def perform(
     report: Callable[[Section], None] = lambda section: None,
 ) -> Results:
     """Run everything; `report` gets each section as soon as it is complete."""
-    described = machine.describe()
-    missing = {
-        client.name: reason
-        for client in clients
-        if (reason := client.missing()) is not None
-    }
+    where_we_are = machine.describe()
+    missing = absent(clients)
     sections = []
     with site(pin) as where:
         for measure in measures:
@@ -156,11 +156,95 @@ def perform(
     return Results(
         quick=quick,
         pin=pin,
-        machine=described,
-        clients={
-            client.name: {"title": client.title, "version": client.version()}
-            for client in clients
-            if client.name not in missing
-        },
+        machine=where_we_are,
+        clients=described(clients, missing),
+        sections=tuple(sections),
+    )
+
+
+def rows_of(measures: Sequence[Measure]) -> list[list[Measure]]:
+    """The measures that are taken together, row by row."""
+    rows: dict[str, list[Measure]] = {}
+    for measure in measures:
+        rows.setdefault(measure.row, []).append(measure)
+    return list(rows.values())
+
+
+def bridge_steps(
+    measures: Sequence[Measure], bridges: Sequence[Bridge], repeats: int
+) -> int:
+    """How many ticks `perform_bridges` gives, at most."""
+    rows = rows_of(measures)
+    return repeats * sum(row[0].row in each.rows for row in rows for each in bridges)
+
+
+def perform_row(
+    row: Sequence[Measure],
+    bridges: Sequence[Bridge],
+    where: Ground,
+    repeats: int,
+    missing: Mapping[str, str],
+    tick: Tick,
+) -> list[Section]:
+    """All bridges on the measures of one row, interleaved like `perform_one`.
+
+    Every run has its payload checked, before the part that counts.
+    """
+    sections = [Section.empty(measure, repeats) for measure in row]
+    taking_part = [each for each in bridges if row[0].row in each.rows]
+    for bridge in taking_part:
+        if bridge.name in missing:
+            for section in sections:
+                section.skipped[bridge.name] = missing[bridge.name]
+    present = [each for each in taking_part if each.name not in missing]
+    trials: dict[str, list[Trial]] = {each.name: [] for each in present}
+    for bridge in in_turns(present, repeats):
+        if bridge.name in sections[0].failed:
+            continue
+        tick(f"{row[0].row}: {bridge.name}")
+        try:
+            trials[bridge.name].append(trial(bridge, row, where))
+        except BenchError as error:
+            for section in sections:
+                section.failed[bridge.name] = str(error)
+    for section in sections:
+        for name, taken in trials.items():
+            if name not in section.failed:
+                section.figures[name] = Figure(
+                    values=tuple(each.values[section.name] for each in taken),
+                    baseline=0.0,
+                    wall=statistics.median(each.wall for each in taken),
+                    checked=taken[0].checked,
+                    cipher=taken[0].cipher,
+                )
+    return [section.ended() for section in sections]
+
+
+def perform_bridges(
+    measures: Sequence[Measure],
+    bridges: Sequence[Bridge],
+    *,
+    repeats: int,
+    quick: bool = False,
+    pin: Pin = "apart",
+    tick: Tick = lambda text: None,
+    report: Callable[[Section], None] = lambda section: None,
+) -> Results:
+    """Run everything; `report` gets each section as soon as its row is complete."""
+    where_we_are = machine.describe()
+    missing = absent(bridges)
+    sections: list[Section] = []
+    with ground(pin) as where:
+        for row in rows_of(measures):
+            scaled = [each.shortened(QUICK_PART) if quick else each for each in row]
+            found = perform_row(scaled, bridges, where, repeats, missing, tick)
+            sections += found
+            for section in found:
+                report(section)
+    return Results(
+        quick=quick,
+        pin=pin,
+        machine=where_we_are,
+        clients=described(bridges, missing),
         sections=tuple(sections),
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.plan import REFERENCE, client_named
 from bench.results import Ratio, Section
 
 SUBJECT = "wsockets"
@@ -29,13 +30,17 @@ def parts(ratio: Ratio | None) -> list[str]:
     ]
 
 
-def goal_line(section: Section, name: str, limit: float) -> Text | None:
+def goal_line(
+    section: Section, name: str, limit: float, others: Mapping[str, Section]
+) -> Text | None:
     """How the subject stands to one goal; None where it was not measured."""
     if name == "absolute":
         figure = section.figures.get(SUBJECT)
         got, what = (figure.median if figure else None), section.unit
     else:
-        ratio = section.ratio(SUBJECT, name)
+        client, _, elsewhere = name.partition("@")
+        other = others.get(elsewhere) if elsewhere else section
+        ratio = other and section.ratio(SUBJECT, client, other)
         got, what = (ratio.median if ratio else None), f"× {name}"
     if got is None:
         return None
@@ -43,7 +48,7 @@ def goal_line(section: Section, name: str, limit: float) -> Text | None:
     return Text(f"  {got:.3g} {what}, goal {limit:g}: {word}", style=style)
 
 
-def table(section: Section) -> Table:
+def table(section: Section, titles: Mapping[str, str]) -> Table:
     """The figures of one measure, best first."""
     columns = Table(
         title=f"{section.title}: {section.unit}",
@@ -52,13 +57,20 @@ def table(section: Section) -> Table:
         box=box.SIMPLE_HEAD,
     )
     columns.add_column("client", no_wrap=True)
-    for heading in ("median", "best", "±", f"× {REFERENCE}", "range", "best/best"):
+    for heading in (
+        "median",
+        "best",
+        "±",
+        f"× {section.reference}",
+        "range",
+        "best/best",
+    ):
         columns.add_column(heading, justify="right", no_wrap=True)
     order = sorted(section.figures, key=lambda name: section.figures[name].median)
     for name in order:
         figure = section.figures[name]
         columns.add_row(
-            client_named(name).title,
+            titles.get(name, name),
             number(figure.median),
             number(figure.best),
             f"{figure.spread:.0%}",
@@ -68,12 +80,17 @@ def table(section: Section) -> Table:
     return columns
 
 
-def show(section: Section, console: Console) -> None:
-    """Print one measure."""
+def show(
+    section: Section,
+    console: Console,
+    titles: Mapping[str, str],
+    others: Mapping[str, Section],
+) -> None:
+    """Print one measure; `others` are those of the same run, to compare with."""
     if section.figures:
-        console.print(table(section))
+        console.print(table(section, titles))
     for name, limit in section.goals.items():
-        line = goal_line(section, name, limit)
+        line = goal_line(section, name, limit, others)
         if line is not None:
             console.print(line)
     for name, reason in section.skipped.items():
