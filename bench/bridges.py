@@ -320,7 +320,12 @@ def daemon(program: str, rows: frozenset[str]) -> Bridge:
 
 BRIDGES: tuple[Bridge, ...] = (
     python_bridge(
-        "wsockets", "wsockets", "wsockets_bridge", "wsockets", rows=EVERYTHING
+        "wsockets",
+        "wsockets, native engine",
+        "wsockets_bridge",
+        "wsockets",
+        rows=EVERYTHING,
+        environment={"WSOCKETS_BRIDGE_ENGINE": "native"},
     ),
     python_bridge(
         "wsockets-python",
