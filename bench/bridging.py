@@ -130,7 +130,8 @@ class Running:
         """Put the whole program onto its CPUs, whatever it has chosen itself."""
         for pid in usage.tree(self.process.pid):
             for thread in Path(f"/proc/{pid}/task").iterdir():
-                os.sched_setaffinity(int(thread.name), self.ground.for_bridge)
+                with contextlib.suppress(ProcessLookupError):
+                    os.sched_setaffinity(int(thread.name), self.ground.for_bridge)
 
     def cpu(self) -> float:
         """Seconds of CPU used so far."""

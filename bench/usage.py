@@ -14,12 +14,21 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+# What the files of a thread or process answer that has ended meanwhile.
+GONE = (FileNotFoundError, ProcessLookupError)
+
 
 def tree(pid: int) -> Iterator[int]:
-    """`pid` and all its living descendants."""
+    """`pid` and all its living descendants; threads may end while we look."""
     yield pid
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        for child in (thread / "children").read_text().split():
+    threads: list[Path] = []
+    with contextlib.suppress(*GONE):
+        threads += Path(f"/proc/{pid}/task").iterdir()
+    for thread in threads:
+        children = ""
+        with contextlib.suppress(*GONE):
+            children = (thread / "children").read_text()
+        for child in children.split():
             yield from tree(int(child))
 
 
@@ -48,7 +57,6 @@ def memory(pid: int) -> int:
 
 def end(pid: int) -> None:
     """Kill `pid`, which is a child of ours, and all its descendants."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for each in [*tree(pid)]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(each, signal.SIGKILL)
+    for each in [*tree(pid)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)

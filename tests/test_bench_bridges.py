@@ -15,7 +15,7 @@ import pytest
 
 from bench import bridges, plan, results, session, tunnel, usage
 from bench.bridges import Bridge
-from bench.bridging import Ground, ground, trial
+from bench.bridging import Ground, ground, running, trial
 from bench.clients.pump import Cutter
 from bench.plan import Measure
 from bench.results import Figure, Section
@@ -199,6 +199,33 @@ def test_the_clock_of_a_process_counts_its_children() -> None:
         assert usage.memory(process.pid) > 1 << 20
         process.communicate(b".")
     assert process.returncode == 0
+
+
+def test_a_process_is_looked_at_and_killed_while_its_threads_end() -> None:
+    code = """
+import threading
+while True:
+    threads = [threading.Thread(target=str) for _ in range(20)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+"""
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        for _ in range(300):
+            assert usage.cpu(process.pid) >= 0
+        usage.end(process.pid)
+    assert process.returncode == -9
+
+
+@pytest.mark.parametrize("name", ["wsockets-python", "asyncio", "trio", "uvloop"])
+def test_bridges_end_with_their_standard_input(name: str, where: Ground) -> None:
+    with running(named(name), small("bulk-decrypt"), where) as run:
+        # It listens, so it has begun.
+        run.connect(small("bulk-decrypt")).close()
+        assert run.process.stdin is not None
+        run.process.stdin.close()
+        assert run.process.wait(20) == 0
 
 
 def test_goals_can_be_of_another_measure() -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import cast
 
-from bench.clients.pump import TURN, Cutter, Pump, read_pump, spin
+from bench.clients.pump import TURN, Cutter, Pump, read_pump, spin, told
 
 
 class Half(asyncio.Protocol):
@@ -102,11 +102,12 @@ class Tunnel(asyncio.Protocol):
 async def be_busy() -> None:
     """Tasks of 2 ms, from the first line on standard input on."""
     loop = asyncio.get_running_loop()
-    told = loop.create_future()
-    loop.add_reader(sys.stdin, told.set_result, None)
-    await told
+    ready = asyncio.Event()
+    loop.add_reader(sys.stdin, ready.set)
+    await ready.wait()
     loop.remove_reader(sys.stdin)
-    while True:
+    busy = told()
+    while busy:
         spin()
         await asyncio.sleep(0)
 

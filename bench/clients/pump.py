@@ -4,12 +4,14 @@ The pump comes as a JSON object in the last argument. The program listens on
 127.0.0.1:`port` and forwards, in both directions and without an end, each connection
 to 127.0.0.1:`backend`, or for the mode "tunnel" the packets of one connection to and
 from the packet device `tun`, an open fd. From the moment that a line comes on
-standard input, an event loop has tasks of 2 ms besides, one after the other.
+standard input, an event loop has tasks of 2 ms besides, one after the other; when
+standard input ends before, so does the program.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import sys
 import time
@@ -96,6 +98,11 @@ class Cutter:
             at = end
         self._rest = bytes(view[at:])
         return found
+
+
+def told() -> bool:
+    """Whether it is a line that has come on standard input, and not the end."""
+    return bool(os.read(sys.stdin.fileno(), 4096))
 
 
 def spin() -> None:

@@ -7,7 +7,7 @@ import sys
 
 import trio
 
-from bench.clients.pump import BUFFER, TURN, Cutter, Pump, read_pump, spin
+from bench.clients.pump import BUFFER, TURN, Cutter, Pump, read_pump, spin, told
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
@@ -47,12 +47,14 @@ async def from_device(tun: int, mtu: int, target: Stream) -> None:
             await target.send_all(packet)
 
 
-async def be_busy() -> None:
+async def be_busy(program: trio.CancelScope) -> None:
     """Tasks of 2 ms, from the first line on standard input on."""
     await trio.lowlevel.wait_readable(sys.stdin)
-    while True:
+    busy = told()
+    while busy:
         spin()
         await trio.lowlevel.checkpoint()
+    program.cancel()
 
 
 async def serve(pump: Pump) -> None:
@@ -78,7 +80,7 @@ async def serve(pump: Pump) -> None:
             pass
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(be_busy)
+        nursery.start_soon(be_busy, nursery.cancel_scope)
         await trio.serve_tcp(one, pump.port, host="127.0.0.1", backlog=4096)
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import trio
 
-from bench.clients.pump import Pump, read_pump, spin
+from bench.clients.pump import Pump, read_pump, spin, told
 from wsockets import Binding, ReadableStream, Socket, TlsOptions, WritableStream
 
 # Until the next stop of a bridge, at most.
@@ -71,12 +71,14 @@ async def handback(front: Socket, back: Socket, pump: Pump) -> None:
     print("done", flush=True)
 
 
-async def be_busy() -> None:
+async def be_busy(program: trio.CancelScope) -> None:
     """Tasks of 2 ms, from the first line on standard input on."""
     await trio.lowlevel.wait_readable(sys.stdin)
-    while True:
+    busy = told()
+    while busy:
         spin()
         await trio.lowlevel.checkpoint()
+    program.cancel()
 
 
 async def serve(pump: Pump) -> None:
@@ -85,7 +87,7 @@ async def serve(pump: Pump) -> None:
     listener = socket.create_server(("127.0.0.1", pump.port), backlog=4096)
     listener.setblocking(False)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(be_busy)
+        nursery.start_soon(be_busy, nursery.cancel_scope)
         while True:
             await trio.lowlevel.wait_readable(listener)
             try:
