@@ -1,0 +1,168 @@
+"""Two kernels talk through a tunnel: ping, iperf3 and curl, on each engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from docs.examples.tunnel_hosts import Host, tunnel
+from tests.bridge.harness import ENGINES, WITHIN
+from wsockets import Bridge
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0, reason="a network namespace needs root"
+)
+
+
+@pytest.fixture(params=list(ENGINES), autouse=True)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    name: str = request.param
+    monkeypatch.setenv("WSOCKETS_BRIDGE_ENGINE", name)
+    return name
+
+
+async def output_of(host: Host, *command: object) -> str:
+    """What a command on a host prints; it must go well."""
+    with trio.fail_after(2 * WITHIN):
+        done = await trio.run_process(
+            host.command(*map(str, command)), capture_stdout=True
+        )
+    return done.stdout.decode()
+
+
+@asynccontextmanager
+async def serving(host: Host, ready: str, *command: object) -> AsyncIterator[None]:
+    """A server on a host, once it has printed `ready`."""
+    with subprocess.Popen(
+        host.command(*map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        said = ""
+        try:
+            while ready not in said:
+                line = await trio.to_thread.run_sync(process.stdout.readline)
+                assert line, said
+                said += line
+            yield
+        finally:
+            process.kill()
+
+
+async def nothing_is_lost_between(first: Bridge, second: Bridge) -> None:
+    """What one end took from its TUN the other's TUN was given, a record each."""
+    for sender, receiver in ((first, second), (second, first)):
+        # The counters may lag a little.
+        with trio.fail_after(WITHIN):
+            while sender.stats.encrypt.packets != receiver.stats.decrypt.packets:
+                await trio.lowlevel.checkpoint()
+        sent, received = sender.stats.encrypt, receiver.stats.decrypt
+        assert sent.records == sent.packets
+        assert sent.bytes == received.bytes
+        assert sent.drops == received.drops == 0
+
+
+@pytest.mark.parametrize("mtu", [1500, 16000])
+async def test_hosts_ping_each_other(
+    mtu: int, engine: str, peer: Callable[[str], str]
+) -> None:
+    ping = peer("ping")
+    async with tunnel(mtu) as (near, far, first, second):
+        assert first.engine == second.engine == engine
+        for here, there in ((near, far), (far, near)):
+            for address in there.addresses:
+                # The longest that goes into a packet, and none is cut.
+                size = mtu - (48 if ":" in address else 28)
+                said = await output_of(
+                    here, ping, "-c50", "-i0.005", "-W5", "-Mdo", f"-s{size}", address
+                )
+                assert "50 received, 0% packet loss" in said
+        await nothing_is_lost_between(first, second)
+        assert first.stats.encrypt.packets >= 200
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["there", "back"])
+async def test_iperf3_fills_the_tunnel(
+    reverse: bool, peer: Callable[[str], str]
+) -> None:
+    iperf3 = peer("iperf3")
+    options = ["-R"] if reverse else []
+    async with tunnel() as (near, far, first, second):
+        async with serving(far, "Server listening", iperf3, "-s", "-1", "--forceflush"):
+            said = await output_of(
+                near, iperf3, "-c", far.addresses[0], "-n64M", "-P2", "-J", *options
+            )
+        found: dict[str, Any] = json.loads(said)
+        assert "error" not in found
+        # What is under way when one side has counted to the end is not counted.
+        assert found["end"]["sum_received"]["bytes"] >= 32 << 20
+        await nothing_is_lost_between(first, second)
+
+
+@pytest.mark.parametrize("length", [16, 1400, 8900])
+async def test_datagrams_of_all_lengths_come_through(
+    length: int, peer: Callable[[str], str]
+) -> None:
+    iperf3 = peer("iperf3")
+    async with tunnel(9000) as (near, far, first, second):
+        async with serving(far, "Server listening", iperf3, "-s", "-1", "--forceflush"):
+            said = await output_of(
+                *(near, iperf3, "-u", "-c", far.addresses[1], "-J"),
+                *(f"-b{4000 * 8 * length}", f"-l{length}", "-k2000"),
+            )
+        total = json.loads(said)["end"]["sum"]
+        assert total["packets"] >= 2000
+        # The kernels have queues of their own, in front of the tunnel and behind it.
+        assert total["lost_packets"] <= total["packets"] / 10
+        await nothing_is_lost_between(first, second)
+
+
+async def test_curl_downloads_every_byte(
+    tmp_path: Path, rng: random.Random, peer: Callable[[str], str]
+) -> None:
+    curl = peer("curl")
+    data = rng.randbytes(64 << 20)
+    (tmp_path / "file").write_bytes(data)
+    async with tunnel() as (near, far, *_):
+        async with serving(
+            *(far, "Serving HTTP", sys.executable, "-u", "-m", "http.server"),
+            *("--bind", far.addresses[1], "-d", tmp_path, 8080),
+        ):
+            url = f"http://[{far.addresses[1]}]:8080/file"
+            await output_of(near, curl, "-sSf", "-o", tmp_path / "copy", url)
+    copy = (tmp_path / "copy").read_bytes()
+    assert hashlib.sha256(copy).digest() == hashlib.sha256(data).digest()
+
+
+def test_the_program_runs_a_command_on_the_first_host(
+    engine: str, peer: Callable[[str], str]
+) -> None:
+    peer("ping")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "docs/examples/tunnel_hosts.py"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "5 received, 0% packet loss" in done.stdout
+    assert f"{engine} engine: " in done.stdout
