@@ -2,9 +2,9 @@
 
 connect(2) is called a second time at once, because over loopback and between
 containers the handshake is over when the first call returns: that spares the
-turn round the event loop which a wait costs. After a wait SO_ERROR tells of a
-failure and a further connect(2) of success, so that a wake-up without news
-cannot pass a socket off as connected.
+turn round the event loop which a wait costs. After a wait only connect(2) tells
+of success, so that a wake-up without news cannot pass a socket off as connected;
+of a failure it tells too, or SO_ERROR does.
 
 Where the target is a free ephemeral port of this very host, the kernel may pick
 it as the source port too, and TCP then connects the socket to itself
