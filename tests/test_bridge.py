@@ -22,12 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
-import trio
 
-from tests import certificates
+from tests import certificates, loops
 from tests.bridge.harness import ENGINES
 from tests.loopback import Peer, Secure, binding, connected, listening, settle
+from tests.wires import SocketStream
 from wsockets import (
     AbortController,
     Bridge,
@@ -40,6 +41,8 @@ from wsockets import (
     connect,
 )
 
+pytestmark = pytest.mark.every_loop
+
 
 @pytest.fixture(params=list(ENGINES), autouse=True)
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -50,10 +53,10 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, trio.SocketStream]]:
+def pair() -> Iterator[tuple[socket.socket, SocketStream]]:
     """A sink, and the stream at its other side."""
     near, far = socket.socketpair()
-    stream = trio.SocketStream(trio.socket.from_stdlib_socket(far))
+    stream = SocketStream(far)
     with near, far:
         yield near, stream
 
@@ -70,7 +73,7 @@ async def sockets(
         yield near, near_peer, far, far_peer
 
 
-async def receive_exactly(stream: trio.SocketStream, count: int) -> bytes:
+async def receive_exactly(stream: SocketStream, count: int) -> bytes:
     data = bytearray()
     while len(data) < count:
         chunk = await stream.receive_some(count - len(data))
@@ -95,7 +98,7 @@ async def held(near: Socket, peer: Peer, data: bytes) -> None:
     await peer.send(data)
     waiting = array.array("i", [1])
     while waiting[0]:
-        await trio.lowlevel.checkpoint()
+        await loops.checkpoint()
         fcntl.ioctl(near._connection.socket, termios.FIONREAD, waiting)
 
 
@@ -122,7 +125,7 @@ async def refused(socket: Socket, sink: object, **members: Any) -> str:
 
 
 async def test_bytes_go_both_ways_and_the_streams_go_on_where_it_stopped(
-    secure: Secure, pair: tuple[socket.socket, trio.SocketStream], engine: str
+    secure: Secure, pair: tuple[socket.socket, SocketStream], engine: str
 ) -> None:
     sink, far = pair
     async with connected(secure) as (near, peer):
@@ -147,7 +150,7 @@ async def test_bytes_go_both_ways_and_the_streams_go_on_where_it_stopped(
 
 
 async def test_the_handshake_and_what_was_written_come_before_the_sinks_bytes(
-    secure: Secure, pair: tuple[socket.socket, trio.SocketStream]
+    secure: Secure, pair: tuple[socket.socket, SocketStream]
 ) -> None:
     sink, far = pair
     async with connected(secure, secureTransport=secure) as (near, peer):
@@ -166,7 +169,7 @@ async def test_the_handshake_and_what_was_written_come_before_the_sinks_bytes(
 
 
 async def test_it_may_be_started_before_there_is_a_connection(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, far = pair
     await far.send_all(b"early")
@@ -190,7 +193,7 @@ async def test_it_may_be_started_before_there_is_a_connection(
 
 
 async def test_what_the_sink_did_not_take_is_read_from_the_socket(
-    secure: Secure, pair: tuple[socket.socket, trio.SocketStream]
+    secure: Secure, pair: tuple[socket.socket, SocketStream]
 ) -> None:
     sink, far = pair
     data = random.Random(2).randbytes(3 << 20)
@@ -198,7 +201,7 @@ async def test_what_the_sink_did_not_take_is_read_from_the_socket(
         bridge = near.bridge(sink)
         bridge.start()
         found = bytearray()
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(peer.send, data)
             found += await receive_exactly(far, 100_000)
             assert (await bridge.stop(0)).reason == "stopped"
@@ -212,14 +215,14 @@ async def test_what_the_sink_did_not_take_is_read_from_the_socket(
 
 
 async def test_what_the_connection_did_not_take_leaves_first(
-    secure: Secure, pair: tuple[socket.socket, trio.SocketStream]
+    secure: Secure, pair: tuple[socket.socket, SocketStream]
 ) -> None:
     sink, far = pair
     data = random.Random(3).randbytes(4 << 20)
     async with connected(secure, receive_buffer=4096) as (near, peer):
         bridge = near.bridge(sink)
         bridge.start()
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(far.send_all, data)
             await peer.receive_exactly(1)
             await bridge.stop(0)
@@ -232,13 +235,13 @@ async def test_what_the_connection_did_not_take_leaves_first(
             sink.settimeout(0)
             left = b""
             while len(left) < len(data) - taken:
-                await trio.lowlevel.wait_readable(sink)
+                await anyio.wait_readable(sink)
                 left += sink.recv(1 << 20)
             assert left == data[taken:]
 
 
 async def test_a_socket_can_be_bridged_again_and_again(
-    secure: Secure, pair: tuple[socket.socket, trio.SocketStream]
+    secure: Secure, pair: tuple[socket.socket, SocketStream]
 ) -> None:
     sink, far = pair
     rng = random.Random(4)
@@ -252,7 +255,7 @@ async def test_a_socket_can_be_bridged_again_and_again(
         got["down"] = await receive_exactly(far, len(down))
 
     async with connected(secure) as (near, peer):
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(peer.send, down)
             nursery.start_soon(far.send_all, up)
             nursery.start_soon(take_up)
@@ -261,7 +264,7 @@ async def test_a_socket_can_be_bridged_again_and_again(
                 bridge = near.bridge(sink)
                 bridge.start()
                 for _ in range(rng.randrange(20)):
-                    await trio.lowlevel.checkpoint()
+                    await loops.checkpoint()
                 await bridge.stop(rng.choice([0, 0.001]))
                 if len(got) == 2:
                     break
@@ -270,7 +273,7 @@ async def test_a_socket_can_be_bridged_again_and_again(
 
 
 async def test_one_that_nobody_holds_goes_on(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, far = pair
     async with connected() as (near, peer):
@@ -291,7 +294,7 @@ async def test_one_that_nobody_holds_goes_on(
 
 
 async def test_one_that_is_never_started_leaves_nothing_behind(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, _ = pair
     async with connected() as (near, _):
@@ -306,7 +309,7 @@ async def test_one_that_is_never_started_leaves_nothing_behind(
 
 
 async def test_a_stream_that_is_held_is_not_bridged(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, _ = pair
     async with connected() as (near, _):
@@ -320,7 +323,7 @@ async def test_a_stream_that_is_held_is_not_bridged(
 
 
 async def test_a_socket_has_one_bridge_at_a_time(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, _ = pair
     async with connected() as (near, _):
@@ -333,7 +336,7 @@ async def test_a_socket_has_one_bridge_at_a_time(
 
 
 async def test_after_its_end_a_socket_is_not_bridged(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, _ = pair
     async with connected() as (near, _):
@@ -344,7 +347,7 @@ async def test_after_its_end_a_socket_is_not_bridged(
 
 
 async def test_an_upgraded_socket_is_not_bridged_but_its_successor_is(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, _ = pair
     async with connected(secureTransport="starttls") as (near, _):
@@ -357,7 +360,7 @@ async def test_an_upgraded_socket_is_not_bridged_but_its_successor_is(
 
 
 async def test_startTls_is_not_possible_while_bridged(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, _ = pair
     async with connected(secureTransport="starttls") as (near, _):
@@ -370,7 +373,7 @@ async def test_startTls_is_not_possible_while_bridged(
 
 
 async def test_startTls_does_not_go_past_what_a_bridge_has_received(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, _ = pair
     async with connected(secureTransport="starttls") as (near, peer):
@@ -386,7 +389,7 @@ async def test_startTls_does_not_go_past_what_a_bridge_has_received(
 
 
 async def test_a_direction_that_has_ended_cannot_be_bridged(
-    secure: Secure, pair: tuple[socket.socket, trio.SocketStream]
+    secure: Secure, pair: tuple[socket.socket, SocketStream]
 ) -> None:
     sink, far = pair
     async with connected(secure, allowHalfOpen=True) as (near, peer):
@@ -403,7 +406,7 @@ async def test_a_direction_that_has_ended_cannot_be_bridged(
 
 
 async def test_a_writable_that_is_closed_does_not_keep_the_readable_from_it(
-    secure: Secure, pair: tuple[socket.socket, trio.SocketStream]
+    secure: Secure, pair: tuple[socket.socket, SocketStream]
 ) -> None:
     sink, far = pair
     async with connected(secure, allowHalfOpen=True) as (near, peer):
@@ -434,7 +437,7 @@ async def test_a_writable_that_is_closed_does_not_keep_the_readable_from_it(
     ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_an_option_that_is_none_is_refused_at_the_call(
-    members: dict[str, Any], text: str, pair: tuple[socket.socket, trio.SocketStream]
+    members: dict[str, Any], text: str, pair: tuple[socket.socket, SocketStream]
 ) -> None:
     sink, _ = pair
     async with connected() as (near, _):
@@ -478,7 +481,7 @@ def test_options_have_both_spellings() -> None:
 
 
 async def test_it_is_started_once(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, _ = pair
     async with connected() as (near, _):
@@ -495,7 +498,7 @@ async def test_it_is_started_once(
 
 
 async def test_it_can_be_stopped_before_it_runs_and_more_than_once(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, _ = pair
     async with connected() as (near, _):
@@ -520,7 +523,7 @@ async def test_it_can_be_stopped_before_it_runs_and_more_than_once(
 
 @pytest.mark.parametrize("drain", [-1, float("nan"), "soon", True, None])
 async def test_drain_is_a_number_of_seconds(
-    drain: Any, pair: tuple[socket.socket, trio.SocketStream]
+    drain: Any, pair: tuple[socket.socket, SocketStream]
 ) -> None:
     sink, _ = pair
     async with connected() as (near, _):
@@ -535,7 +538,7 @@ def readable_now(fd: int) -> bool:
 
 
 async def test_its_fd_is_readable_when_it_has_ended(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, _ = pair
     async with connected() as (near, _):
@@ -555,7 +558,7 @@ async def test_its_fd_is_readable_when_it_has_ended(
         assert late.fileno() == fd
         assert not readable_now(fd)
         late.stop()
-        await trio.lowlevel.wait_readable(fd)
+        await anyio.wait_readable(fd)
         assert late.result().reason == "stopped"
         assert await late.closed is late.result()
 
@@ -565,7 +568,7 @@ async def test_its_fd_is_readable_when_it_has_ended(
 
 
 async def test_callbacks_come_before_closed_settles(
-    secure: Secure, pair: tuple[socket.socket, trio.SocketStream]
+    secure: Secure, pair: tuple[socket.socket, SocketStream]
 ) -> None:
     sink, _ = pair
     calls: list[object] = []
@@ -584,7 +587,7 @@ async def test_callbacks_come_before_closed_settles(
 
 
 async def test_a_callback_that_raises_is_logged_and_harms_nothing(
-    pair: tuple[socket.socket, trio.SocketStream], caplog: pytest.LogCaptureFixture
+    pair: tuple[socket.socket, SocketStream], caplog: pytest.LogCaptureFixture
 ) -> None:
     sink, _ = pair
 
@@ -601,7 +604,7 @@ async def test_a_callback_that_raises_is_logged_and_harms_nothing(
 
 
 async def test_leaving_the_block_with_an_error_stops_it_as_well(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, _ = pair
     async with connected() as (near, _):
@@ -609,16 +612,16 @@ async def test_leaving_the_block_with_an_error_stops_it_as_well(
             async with near.bridge(sink) as bridge:
                 raise ValueError("mine")
         assert bridge.result().reason == "stopped"
-        with trio.move_on_after(0.01) as scope:
+        with loops.move_on_after(0.01) as scope:
             async with near.bridge(sink) as bridge:
-                await trio.sleep_forever()
+                await loops.sleep_forever()
         assert scope.cancelled_caught
         assert bridge.result().reason == "stopped"
         assert not near.readable.locked
 
 
 async def test_the_block_is_not_entered_without_a_connection(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, _ = pair
     async with listening() as (_, port):
@@ -636,13 +639,13 @@ async def test_the_block_is_not_entered_without_a_connection(
 
 
 async def test_one_that_waits_for_its_connection_can_be_left(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, _ = pair
     near, far = socket.socketpair()
     with far:
         waiting = adopt(near, secureTransport="on", verify="none")
-        with trio.move_on_after(0.01) as scope:
+        with loops.move_on_after(0.01) as scope:
             async with waiting.bridge(sink):
                 raise AssertionError
         assert scope.cancelled_caught
@@ -651,7 +654,7 @@ async def test_one_that_waits_for_its_connection_can_be_left(
 
 
 async def test_descriptors_may_run_out_when_it_begins(
-    pair: tuple[socket.socket, trio.SocketStream], monkeypatch: pytest.MonkeyPatch
+    pair: tuple[socket.socket, SocketStream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_left(fd: int) -> int:
         raise OSError(24, "Too many open files")
@@ -676,7 +679,7 @@ async def test_descriptors_may_run_out_when_it_begins(
 
 
 async def test_the_end_of_both_directions_closes_the_socket(
-    secure: Secure, pair: tuple[socket.socket, trio.SocketStream]
+    secure: Secure, pair: tuple[socket.socket, SocketStream]
 ) -> None:
     sink, far = pair
     async with connected(secure) as (near, peer):
@@ -739,7 +742,7 @@ async def test_a_connection_that_fails_fails_the_socket(
     secure: Secure,
     how: str,
     reason: str,
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, far = pair
     async with connected(secure) as (near, peer):
@@ -766,7 +769,7 @@ async def test_a_connection_that_fails_fails_the_socket(
 
 
 async def test_a_sink_that_fails_resets_the_connection(
-    secure: Secure, pair: tuple[socket.socket, trio.SocketStream]
+    secure: Secure, pair: tuple[socket.socket, SocketStream]
 ) -> None:
     sink, far = pair
     async with connected(secure) as (near, peer):
@@ -780,7 +783,7 @@ async def test_a_sink_that_fails_resets_the_connection(
         assert isinstance(end.error, SocketError)
         assert end.error.errno == 32
         await near.closed
-        with pytest.raises((trio.BrokenResourceError, ConnectionResetError)):
+        with pytest.raises((loops.BrokenResourceError, ConnectionResetError)):
             await peer.receive()
         with pytest.raises(SocketError) as caught:
             await near.writable.getWriter().write(b"x")
@@ -795,7 +798,7 @@ async def test_the_end_of_packets_closes_the_socket(secure: Secure) -> None:
             bridge.start()
             packet = bytes([0x60, 0, 0, 0, 0, 3]) + bytes(34) + b"xyz"
             await peer.send(packet)
-            await trio.lowlevel.wait_readable(far)
+            await anyio.wait_readable(far)
             assert far.recv(2000) == packet
             assert bridge.stats.decrypt.packets == 1
             far.close()
@@ -818,7 +821,7 @@ async def test_bytes_that_are_no_packet_reset_the_connection(secure: Secure) -> 
 
 
 async def test_an_idle_bridge_closes_the_socket_in_good_order(
-    secure: Secure, pair: tuple[socket.socket, trio.SocketStream]
+    secure: Secure, pair: tuple[socket.socket, SocketStream]
 ) -> None:
     sink, _ = pair
     async with connected(secure) as (near, peer):
@@ -831,7 +834,7 @@ async def test_an_idle_bridge_closes_the_socket_in_good_order(
 
 
 async def test_closeSink_closes_what_the_caller_gave(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, far = pair
     async with connected() as (near, _):
@@ -846,11 +849,13 @@ async def test_a_pipe_that_is_closed_early_lets_its_reader_answer(
     secure: Secure,
 ) -> None:
     async with connected(secure) as (near, peer):
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             to_child, from_us = os.pipe()
             from_child, to_us = os.pipe()
-            sort = partial(trio.run_process, ["sort"], stdin=to_child, stdout=to_us)
-            await nursery.start(sort)
+            nursery.start_soon(
+                partial(anyio.run_process, ["sort"], stdin=to_child, stdout=to_us)
+            )
+            await settle()
             os.close(to_child)
             os.close(to_us)
             bridge = near.bridge((from_child, from_us), closeSink=True)
@@ -865,7 +870,7 @@ async def test_a_pipe_that_is_closed_early_lets_its_reader_answer(
 
 
 async def test_close_delivers_what_is_under_way(
-    secure: Secure, pair: tuple[socket.socket, trio.SocketStream]
+    secure: Secure, pair: tuple[socket.socket, SocketStream]
 ) -> None:
     sink, far = pair
     async with connected(secure) as (near, peer):
@@ -882,7 +887,7 @@ async def test_close_delivers_what_is_under_way(
 
 
 async def test_close_before_it_runs_ends_it(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, _ = pair
     async with connected() as (near, peer):
@@ -903,7 +908,7 @@ async def test_cancelling_a_close_that_waits_for_the_bridge_resets(
             bridge.start()
             clog(near_end)
             await held(near, peer, b"for nobody")
-            with trio.move_on_after(0.05) as scope:
+            with loops.move_on_after(0.05) as scope:
                 await near.close()
             assert scope.cancelled_caught
             assert (await bridge.closed).reason == "closed"
@@ -912,11 +917,11 @@ async def test_cancelling_a_close_that_waits_for_the_bridge_resets(
 
 @pytest.mark.parametrize("how", ["reason", "signal", "nursery"])
 async def test_an_abort_takes_the_connection_away_at_once(
-    secure: Secure, how: str, pair: tuple[socket.socket, trio.SocketStream]
+    secure: Secure, how: str, pair: tuple[socket.socket, SocketStream]
 ) -> None:
     sink, far = pair
     controller = AbortController()
-    async with listening() as (listener, port), trio.open_nursery() as nursery:
+    async with listening() as (listener, port), loops.open_nursery() as nursery:
         near = binding().connect(
             f"127.0.0.1:{port}", signal=controller.signal, nursery=nursery
         )
@@ -932,10 +937,10 @@ async def test_an_abort_takes_the_connection_away_at_once(
             controller.abort()
         else:
             nursery.cancel_scope.cancel()
-        with trio.CancelScope(shield=True):
+        with loops.CancelScope(shield=True):
             end = await bridge.closed
             assert (end.side, end.reason) == ("connection", "closed")
-            with pytest.raises(trio.BrokenResourceError):
+            with pytest.raises(loops.BrokenResourceError):
                 await stream.receive_some()
             await near.closed
         assert not near.readable.locked
@@ -943,7 +948,7 @@ async def test_an_abort_takes_the_connection_away_at_once(
 
 
 async def test_an_abort_before_it_runs_ends_it(
-    pair: tuple[socket.socket, trio.SocketStream],
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, _ = pair
     near, far = socket.socketpair()
@@ -958,8 +963,10 @@ async def test_an_abort_before_it_runs_ends_it(
         assert end.error is reason
 
 
+@pytest.mark.parametrize("loop", loops.LOOPS)
 def test_the_end_of_the_event_loop_is_the_end_of_a_bridge(
-    pair: tuple[socket.socket, trio.SocketStream],
+    loop: str,
+    pair: tuple[socket.socket, SocketStream],
 ) -> None:
     sink, _ = pair
     bridges: list[Bridge] = []
@@ -974,7 +981,7 @@ def test_the_end_of_the_event_loop_is_the_end_of_a_bridge(
                 assert bridge._pump is not None
 
     pairs = [socket.socketpair() for _ in range(2)]
-    trio.run(main, [near for near, _ in pairs])
+    loops.run(loop, main, [near for near, _ in pairs])
     assert [bridge.result().reason for bridge in bridges] == ["closed", "closed"]
     for bridge in bridges:
         if bridge.socket._connection is not None:
@@ -1031,7 +1038,7 @@ async def test_if_one_of_two_sockets_is_reset_so_is_the_other(
         broken.reset()
         end = await bridge.closed
         assert (end.side, end.reason) == (side, "reset")
-        with pytest.raises((trio.BrokenResourceError, ConnectionResetError)):
+        with pytest.raises((loops.BrokenResourceError, ConnectionResetError)):
             await other.receive()
         await near.closed
         await far.closed
@@ -1067,7 +1074,7 @@ async def test_if_one_of_two_sockets_is_aborted_so_is_the_other(
         end = await bridge.closed
         assert (end.side, end.reason) == ("sink", "closed")
         for peer in (near_peer, far_peer):
-            with pytest.raises((trio.BrokenResourceError, ConnectionResetError)):
+            with pytest.raises((loops.BrokenResourceError, ConnectionResetError)):
                 await peer.receive()
         await near.closed
 

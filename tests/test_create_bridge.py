@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import trio
 
-from tests import certificates
+from tests import certificates, loops
 from tests.loopback import Peer, connected, server_context
+from tests.wires import SocketStream, SSLStream
 from wsockets import (
     SocketError,
     TlsOptions,
@@ -19,13 +19,15 @@ from wsockets import (
     createBridge,
 )
 
-Pair = tuple[socket.socket, trio.SocketStream]
+Pair = tuple[socket.socket, SocketStream]
+
+pytestmark = pytest.mark.every_loop
 
 
 def streams(
     ends: tuple[socket.socket, socket.socket],
 ) -> Pair:
-    return ends[0], trio.SocketStream(trio.socket.from_stdlib_socket(ends[1]))
+    return ends[0], SocketStream(ends[1])
 
 
 @pytest.fixture
@@ -44,11 +46,9 @@ def sink() -> Iterator[Pair]:
         yield streams((near, far))
 
 
-async def secured(stream: trio.SocketStream, **options: Any) -> Peer:
+async def secured(stream: SocketStream, **options: Any) -> Peer:
     """The stream, with the TLS of a server on it."""
-    tls: trio.SSLStream[trio.SocketStream] = trio.SSLStream(
-        stream, server_context(), server_side=True
-    )
+    tls: SSLStream = SSLStream(stream, server_context(), server_side=True)
     await tls.do_handshake()
     return Peer(tls)
 
@@ -129,7 +129,7 @@ async def test_a_failed_handshake_is_reported(pair: Pair, sink: Pair) -> None:
         onClose=lambda: closed.append(True),
     )
     bridge.start()
-    with pytest.raises(trio.BrokenResourceError):
+    with pytest.raises(loops.BrokenResourceError):
         await secured(pair[1])
     with pytest.raises(SocketError) as caught:
         await bridge.handshake()
@@ -203,7 +203,7 @@ async def test_what_makes_no_sense_is_refused_at_the_call(
 async def test_a_connection_without_a_usable_sink_is_closed(pair: Pair) -> None:
     with pytest.raises(SocketError, match="sink"):
         createBridge(socket=pair[0], sink="tun0")
-    with pytest.raises(trio.BrokenResourceError):
+    with pytest.raises(loops.BrokenResourceError):
         while await pair[1].receive_some():
             pass
-        raise trio.BrokenResourceError("closed")
+        raise loops.BrokenResourceError("closed")

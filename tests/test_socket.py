@@ -97,10 +97,10 @@ class TestOpening:
     ) -> None:
         async with listening() as (listener, port):
             socket = connect(f"127.0.0.1:{port}")
-            with trio.testing.assert_checkpoints():
+            with loops.assert_checkpoints():
                 await socket.opened
             again = connect(f"127.0.0.1:{port}")
-            with trio.CancelScope() as scope:
+            with loops.CancelScope() as scope:
                 scope.cancel()
                 await again.opened
             assert scope.cancelled_caught
