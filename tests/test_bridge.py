@@ -15,10 +15,10 @@ import os
 import random
 import select
 import socket
+import subprocess
 import termios
 import weakref
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -849,13 +849,9 @@ async def test_a_pipe_that_is_closed_early_lets_its_reader_answer(
     secure: Secure,
 ) -> None:
     async with connected(secure) as (near, peer):
-        async with loops.open_nursery() as nursery:
-            to_child, from_us = os.pipe()
-            from_child, to_us = os.pipe()
-            nursery.start_soon(
-                partial(anyio.run_process, ["sort"], stdin=to_child, stdout=to_us)
-            )
-            await settle()
+        to_child, from_us = os.pipe()
+        from_child, to_us = os.pipe()
+        with subprocess.Popen(["sort"], stdin=to_child, stdout=to_us):
             os.close(to_child)
             os.close(to_us)
             bridge = near.bridge((from_child, from_us), closeSink=True)
@@ -921,7 +917,10 @@ async def test_an_abort_takes_the_connection_away_at_once(
 ) -> None:
     sink, far = pair
     controller = AbortController()
-    async with listening() as (listener, port), loops.open_nursery() as nursery:
+    async with (
+        listening() as (listener, port),
+        loops.native_nursery() as (nursery, cancel),
+    ):
         near = binding().connect(
             f"127.0.0.1:{port}", signal=controller.signal, nursery=nursery
         )
@@ -936,7 +935,7 @@ async def test_an_abort_takes_the_connection_away_at_once(
         elif how == "signal":
             controller.abort()
         else:
-            nursery.cancel_scope.cancel()
+            cancel()
         with loops.CancelScope(shield=True):
             end = await bridge.closed
             assert (end.side, end.reason) == ("connection", "closed")
