@@ -19,6 +19,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,7 +27,9 @@ import trio
 
 from tests.bridge.harness import (
     WITHIN,
+    Far,
     Kind,
+    Running,
     bridged,
     either,
     joined,
@@ -59,6 +62,12 @@ def threads() -> int:
         with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as name:
             count += name.read() == "wsockets-bridge\n"
     return count
+
+
+def allocated() -> int:
+    """Bytes of memory of this process."""
+    with open("/proc/self/statm") as pages:
+        return int(pages.read().split()[0]) * os.sysconf("SC_PAGESIZE")
 
 
 @contextlib.contextmanager
@@ -319,6 +328,46 @@ async def test_the_connection_works_on_after_a_stop() -> None:
             assert await receive(connection, 8) == b"straight"
             await send(connection, b"answer")
             assert await peer.receive_exactly(6) == b"answer"
+
+
+# -- many
+
+
+def all_have(ends: list[tuple[Far, Far, Running]], count: int) -> bool:
+    return all(one.pump.stats.decrypt.packets == count for _, _, one in ends)
+
+
+async def test_half_packets_of_many_peers_hold_no_buffers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each has to wait for its other half; 80 buffers would be 45 MB."""
+    whole = packet(1000, fill=7)
+    with configured(monkeypatch, "1"):
+        async with contextlib.AsyncExitStack() as stack:
+            ends = []
+            for _ in range(80):
+                connection, peer = await stack.enter_async_context(joined("plain"))
+                sink, other = await stack.enter_async_context(either("seqpacket"))
+                running = await stack.enter_async_context(
+                    bridged(native_pump, connection, sink, framing=Framing.IP)
+                )
+                ends.append((peer, other, running))
+            before = allocated()
+            for at in range(3):
+                for peer, _, _ in ends:
+                    await peer.send(
+                        whole[:600] if at == 0 else whole[600:] + whole[:600]
+                    )
+                for _, other, _ in ends:
+                    for _ in range(at > 0):
+                        assert await other.receive() == whole
+                await until(partial(all_have, ends, at))
+                # A few are kept for the next turns.
+                assert allocated() - before < 45 << 20
+            *_, (_, _, last) = ends
+            last.pump.stop(1.0)
+            await last.end()
+            assert last.pump.remains() == Remains(unread=whole[:600])
 
 
 # -- in words

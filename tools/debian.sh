@@ -1,14 +1,21 @@
 #!/bin/sh
-# Install the Debian packages of the peers that the tests require (tests/peers.toml),
-# those only that this machine lacks; with sudo where we are not root.
+# Install the Debian packages of the peers that the tests require (tests/peers.toml)
+# and of what the native engine is built with, those only that this machine lacks;
+# with sudo where we are not root.
 set -eu
 
 python=$("$(dirname "$0")/python.sh")
 missing=$("$python" tests/peers.py missing | tr '\n' ' ')
+# What the native engine is built with.
+command -v "${CC:-gcc}" >/dev/null || missing="$missing gcc libc6-dev"
+if ! "$python" -c 'import sysconfig; open(sysconfig.get_path("include") + "/Python.h")' \
+    2>/dev/null; then
+    missing="$missing python3-dev"
+fi
 if [ -z "$missing" ]; then
     exit
 fi
-echo "== the tests talk to real programs; these Debian packages are missing: $missing"
+echo "== the tests and the native engine need Debian packages that are missing: $missing"
 if ! command -v apt-get >/dev/null; then
     echo "This system has no apt-get: install them in its own way." >&2
     exit 1

@@ -111,6 +111,7 @@ class _NativePump:
         self._notify = notify
         self._started = False
         self._ended: BridgeEnd | None = None
+        self._told = False
         self._watcher: _Watcher | None = None
         self._session = session_of(work)
 
@@ -132,22 +133,27 @@ class _NativePump:
         elif self._ended is None:
             self._session.abandon()
             self._ended = BridgeEnd("connection", "decrypt", "stopped")
-            self._runtime.soon(self._notify)
+            self.tell()
 
     @protect
     def abandon(self) -> None:
-        if self.ended is not None:
-            return
         self._session.abandon()
-        if self._watcher is not None:
-            self._watcher.discard(self)
         try:
             self.tell()
         except RuntimeError:
             pass  # there is no loop to be told in any more
 
+    @protect
     def tell(self) -> None:
-        """There is news: have it told in the event loop."""
+        """There is news: have it told in the event loop; the end, once."""
+        if self._told:
+            return
+        self._told = self.ended is not None
+        if self._told:
+            # It may have ended while the queue told of something earlier.
+            self._session.abandon()
+            if self._watcher is not None:
+                self._watcher.discard(self)
         self._runtime.soon(self._notify)
 
     @property
@@ -293,8 +299,6 @@ class _Watcher:
         for pump in self.queue.take():
             assert isinstance(pump, _NativePump)
             pump.tell()
-            if pump.ended is not None:
-                self.discard(pump)
 
     def abandon_all(self) -> None:
         """Nobody will be there to be told."""

@@ -20,6 +20,7 @@ struct buffer *buffer_take(struct pool *pool)
         if (!buffer)
             return NULL;
     }
+    pool->taken++;
     buffer->next = NULL;
     buffer->start = buffer->end = HEADROOM;
     return buffer;
@@ -31,6 +32,7 @@ void buffer_give(struct pool *pool, struct buffer **held)
     *held = NULL;
     if (!buffer)
         return;
+    pool->taken--;
     if (pool->buffer_count == KEPT_BUFFERS) {
         free(buffer);
         return;

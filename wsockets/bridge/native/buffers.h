@@ -34,7 +34,11 @@ struct pool {
     struct buffer *buffers;
     struct pipe *pipes;
     unsigned buffer_count, pipe_count;
+    unsigned taken; /* buffers that are in use */
 };
+
+/* So many buffers in use that what holds little in one should let go of it. */
+enum { CROWDED = 32 };
 
 /* An empty buffer, NULL where there is no memory. */
 struct buffer *buffer_take(struct pool *pool);

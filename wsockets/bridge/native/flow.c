@@ -599,17 +599,30 @@ bool flow_run(struct session *session, struct flow *flow)
     return moved;
 }
 
+/* Moves a little that has to wait, an incomplete packet mostly, to memory of its size:
+   many peers that send half a packet each must not hold a buffer each. */
+static void make_room(struct session *session, struct flow *flow)
+{
+    size_t held = buffer_held(flow->clear);
+    if (session->pool->taken < CROWDED || held == 0 || held > TAILROOM || flow->head.data)
+        return;
+    /* Without memory it stays where it is. */
+    if (bytes_append(&flow->head, flow->clear->data + flow->clear->start, held))
+        buffer_give(session->pool, &flow->clear);
+}
+
 void flow_rest(struct session *session, struct flow *flow)
 {
-    if (buffer_held(flow->clear) == 0)
-        buffer_give(session->pool, &flow->clear);
-    if (flow->pipe && flow->pipe->held == 0)
-        pipe_give(session->pool, &flow->pipe);
     if (flow->head.data && flow->head_taken == flow->head.length) {
         free(flow->head.data);
         flow->head.data = NULL;
         flow->head.length = flow->head_taken = 0;
     }
+    make_room(session, flow);
+    if (buffer_held(flow->clear) == 0)
+        buffer_give(session->pool, &flow->clear);
+    if (flow->pipe && flow->pipe->held == 0)
+        pipe_give(session->pool, &flow->pipe);
 }
 
 /* -- after the end */

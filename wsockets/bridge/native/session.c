@@ -263,7 +263,8 @@ static bool is_over(struct session *session)
 static bool look_behind(struct session *session, struct end *end)
 {
     struct flow *flow = flow_from(session, end);
-    bool waits = buffer_held(flow->clear) || (flow->pipe && flow->pipe->held);
+    bool waits = buffer_held(flow->clear) || flow->head_taken < flow->head.length ||
+                 (flow->pipe && flow->pipe->held);
     if (!end->failing || !waits || session->ending || flow->state != FLOW_OPEN)
         return false;
     int error = end_error(end);

@@ -63,7 +63,7 @@ struct flow {
     enum flow_state state;
     struct end *source, *destination;
     struct buffer *clear; /* what was read and is not delivered */
-    struct bytes head;    /* what was read before the bridge began: goes first */
+    struct bytes head;    /* what was read before: goes first */
     size_t head_taken;
     struct pipe *pipe; /* instead of `clear`, with splice(2) */
     bool bridged;      /* it is to be served at all */
