@@ -62,7 +62,7 @@ coverage: $(VENV)/.dev ## what each module's own test file covers by itself
 	$(BIN)/python -m tools.module_coverage
 
 stress: $(VENV)/.dev ## the asynchronous tests, 20 times over
-	$(PYTEST) -n $(WORKERS) -m trio --count 20 -q --hypothesis-profile stress
+	$(PYTEST) -n $(WORKERS) -m 'trio or asyncio or uvloop' --count 20 -q --hypothesis-profile stress
 
 test-all: $(VENV)/.dev debian ## the tests on every other Python found (3.11 to 3.13)
 	tools/others.sh $(BIN)/python $(WORKERS)

@@ -125,7 +125,7 @@ def test_the_check_sees_every_way_to_name_the_loop(tmp_path: Path) -> None:
 
 
 def test_the_seam_is_where_the_loop_is() -> None:
-    assert {"trio", "sniffio"} <= {
+    assert {"trio", "asyncio", "sniffio"} <= {
         name
         for module in modules()
         if may_name_the_loop(module)

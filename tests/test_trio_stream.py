@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import socket
 import ssl
@@ -24,6 +25,7 @@ from tests.loopback import (
     settle,
 )
 from tests.network import closed_port
+from tests.wires import SSLStream
 from wsockets import Socket, SocketError, adopt, connect
 from wsockets.trio_stream import SocketStream
 
@@ -181,9 +183,7 @@ async def test_operations_wait_for_the_socket_to_open(secure: Secure) -> None:
             nursery.start_soon(stream.send_all, b"early")
             transport: Any = await listener.accept()
             if secure == "on":
-                transport = trio.SSLStream(
-                    transport, server_context(), server_side=True
-                )
+                transport = SSLStream(transport, server_context(), server_side=True)
             assert await transport.receive_some() == b"early"
         await stream.aclose()
         await Peer(transport).close()
@@ -357,3 +357,14 @@ async def test_it_can_be_stapled_and_iterated(secure: Secure) -> None:
             await stapled.send_eof()
             received = b"".join([chunk async for chunk in right])
         assert received == b"one two"
+
+
+def test_on_another_event_loop_it_is_refused() -> None:
+    async def main() -> None:
+        made = connect("127.0.0.1:1", allowHalfOpen=True)
+        with pytest.raises(RuntimeError, match="runs on asyncio"):
+            SocketStream(made)
+        assert not made.readable.locked
+        made.close()
+
+    asyncio.run(main())

@@ -35,11 +35,17 @@ _OVER: Final = "this stream was closed before"
 class SocketStream(trio.abc.HalfCloseableStream):
     """The view of a Socket that trio's code expects; locks both of its streams.
 
-    The socket has to be made with `allowHalfOpen=True` (ValueError). The first
+    The socket has to be made on trio (RuntimeError) with `allowHalfOpen=True`
+    (ValueError). The first
     operation waits for it to open, and raises BrokenResourceError if it cannot.
     """
 
     def __init__(self, socket: Socket) -> None:
+        if socket._runtime.name != "trio":
+            raise RuntimeError(
+                f"a SocketStream is for trio; this socket runs on "
+                f"{socket._runtime.name}: use its readable and writable"
+            )
         if not socket._options.allowHalfOpen:
             raise ValueError(
                 "a SocketStream needs a socket made with allowHalfOpen=True"
