@@ -45,6 +45,9 @@ def goal_line(
     if got is None:
         return None
     style, word = ("green", "met") if got <= limit else ("yellow", "not met")
+    if name == "floor" and got < 1:
+        # Nothing costs less than a part of it.
+        style, word = "red", "below the floor, so no figure"
     return Text(f"  {got:.3g} {what}, goal {limit:g}: {word}", style=style)
 
 

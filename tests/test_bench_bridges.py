@@ -247,6 +247,25 @@ def test_goals_can_be_of_another_measure() -> None:
     assert goal_line(busy, "wsockets@p99-idle", 1.3, {}) is None
 
 
+def test_nothing_is_met_below_the_floor() -> None:
+    empty = Section.empty(small("bulk-decrypt"), 1)
+
+    def told(ours: float) -> str:
+        figures = {"wsockets": ours, "floor": 1.0}
+        section = attrs.evolve(
+            empty,
+            figures={
+                name: Figure((value,), 0.0, 1.0, 1, None)
+                for name, value in figures.items()
+            },
+        )
+        return str(goal_line(section, "floor", 1.05, {}))
+
+    assert told(1.04).endswith("goal 1.05: met")
+    assert told(1.06).endswith("goal 1.05: not met")
+    assert told(0.54).endswith("below the floor, so no figure")
+
+
 def test_the_command_measures_draws_and_has_a_device_of_its_own(
     tmp_path: Path,
 ) -> None:
