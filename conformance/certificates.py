@@ -7,7 +7,6 @@ that are right or wrong in one way each; a script chooses by name.
 from __future__ import annotations
 
 import datetime
-import functools
 import ipaddress
 import ssl
 from collections.abc import Sequence
@@ -125,47 +124,41 @@ def _issue(
 
 @final
 class Authority:
-    """Issues the certificates of one run, into files in `folder`."""
+    """The certificates of one run, as files in `folder`; all are made at the start."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._trusted = _issue("conformance root", None)
+        trusted = _issue("conformance root", None)
         self.root = folder / "authority.pem"
-        self.root.write_text(self._trusted.pem)
-
-    @functools.cached_property
-    def client(self) -> Issued:
-        """A client's certificate."""
-        usage = ExtendedKeyUsageOID.CLIENT_AUTH
-        return _issue("conformance client", self._trusted, usage=usage)
-
-    @functools.cached_property
-    def _issuers(self) -> dict[str, Issued | None]:
-        return {
-            "trusted": self._trusted,
+        self.root.write_text(trusted.pem)
+        self.client = _issue(
+            "conformance client", trusted, usage=ExtendedKeyUsageOID.CLIENT_AUTH
+        )
+        issuers = {
+            "trusted": trusted,
             "untrusted": _issue("another root", None),
-            "intermediate": _issue("conformance intermediate", self._trusted),
+            "intermediate": _issue("conformance intermediate", trusted),
             "self": None,
         }
+        for name, server in SERVERS.items():
+            self._write(name, server, issuers[server.issuer])
 
-    @functools.cache  # noqa: B019  (an authority lives as long as its run)
-    def _files(self, name: str) -> tuple[Path, Path]:
-        server = SERVERS[name]
-        issuer = self._issuers[server.issuer]
-        usage = ExtendedKeyUsageOID.SERVER_AUTH
+    def _write(self, name: str, server: _Server, issuer: Issued | None) -> None:
         issued = _issue(
             "localhost" if name == "no-names" else f"conformance {name}",
             issuer,
             names=server.names,
-            usage=usage,
+            usage=ExtendedKeyUsageOID.SERVER_AUTH,
             start=server.start,
             end=server.end,
         )
         above = issuer.pem if issuer and server.issuer == "intermediate" else ""
-        certificate, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
+        certificate, key = self._files(name)
         certificate.write_text(issued.pem + above)
         key.write_text(issued.key_pem)
-        return certificate, key
+
+    def _files(self, name: str) -> tuple[Path, Path]:
+        return self._folder / f"{name}.pem", self._folder / f"{name}.key"
 
     def context(
         self,

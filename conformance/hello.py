@@ -46,7 +46,7 @@ class _Bytes:
 
 
 def read_hello(data: bytes) -> Hello:
-    """Read the records at the start of a connection; not complete while they are not."""
+    """Read the first records of a connection; not complete while they are not."""
     try:
         return _read(_Bytes(_handshake(_Bytes(data))))
     except EOFError:

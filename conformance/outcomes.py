@@ -47,7 +47,9 @@ def show(outcome: Outcome) -> str:
     if how == "missing":
         return f"missing {outcome['value']}"
     if how in ("failed", "crashed"):
-        asked = "".join(f", {each}" for each in _asked(outcome)) if "sni" in outcome else ""
+        asked = (
+            "".join(f", {each}" for each in _asked(outcome)) if "sni" in outcome else ""
+        )
         return f"{how} ({outcome['why']}{asked})"
     return str(how)
 

@@ -31,7 +31,7 @@ def pattern(length: int, start: int = 0) -> bytes:
 
 
 def describe(data: bytes) -> dict[str, Any]:
-    """Bytes as a transcript tells them: short ones as text, long ones by the pattern."""
+    """Bytes as a transcript tells them: short ones as text, others by the pattern."""
     if len(data) <= SHORT:
         return {"text": data.decode("latin-1"), "length": len(data)}
     return {"pattern": data == pattern(len(data)), "length": len(data)}

@@ -19,7 +19,7 @@ from conformance.certificates import Authority
 from conformance.control import Signals
 from conformance.outcomes import Outcome
 from conformance.pattern import describe, pattern
-from conformance.scenarios import filled
+from conformance.scenarios import Step, filled
 from conformance.wire import Wire
 
 __all__ = ["Peer"]
@@ -37,7 +37,7 @@ class Peer:
 
     def __init__(
         self,
-        script: Sequence[dict[str, Any]],
+        script: Sequence[Step],
         *,
         authority: Authority,
         signals: Signals,
@@ -161,13 +161,13 @@ class Peer:
         finally:
             self._signals.raise_("over")
 
-    def _wire(self, step: dict[str, Any]) -> Wire:
+    def _wire(self, step: Step) -> Wire:
         name = step.get("on", "peer")
         if name not in self._wires:
             raise KeyError(f"there is no connection {name!r}")
         return self._wires[name]
 
-    def _do_accept(self, step: dict[str, Any], until: float) -> Outcome:
+    def _do_accept(self, step: Step, until: float) -> Outcome:
         try:
             patience = max(0.001, until - time.monotonic())
             sock, name = self._arrived.get(timeout=patience)
@@ -181,7 +181,7 @@ class Peer:
             self.addresses["$remote"] = f"{name[0]}:{name[1]}"
         return _returned(None)
 
-    def _do_tls(self, step: dict[str, Any], until: float) -> Outcome:
+    def _do_tls(self, step: Step, until: float) -> Outcome:
         context = self._authority.context(
             step.get("certificate", "localhost"),
             alpn=step.get("alpn", ()),
@@ -196,8 +196,8 @@ class Peer:
             return {**wire.asked(), "how": "failed", "why": why}
         return wire.facts()
 
-    def _do_hello(self, step: dict[str, Any], until: float) -> Outcome:
-        """Look at the beginning of the client's next bytes; they stay to be received."""
+    def _do_hello(self, step: Step, until: float) -> Outcome:
+        """Look at the client's next bytes; they stay to be received."""
         wire = self._wire(step)
         data = wire.receive(until)
         if data is None:
@@ -206,7 +206,7 @@ class Peer:
         kind = "tls" if data[:2] == b"\x16\x03" else "plain" if data else "the end"
         return _returned({"text": kind})
 
-    def _do_send(self, step: dict[str, Any], until: float) -> Outcome:
+    def _do_send(self, step: Step, until: float) -> Outcome:
         wire, data = self._wire(step), _content(filled(step, self.addresses))
         if "cut" in step:
             sent = wire.send_raw(wire.sealed(data)[: step["cut"]], until)
@@ -216,7 +216,7 @@ class Peer:
             sent = wire.send(data, until)
         return _returned(None) if sent else _PENDING
 
-    def _do_recv(self, step: dict[str, Any], until: float) -> Outcome:
+    def _do_recv(self, step: Step, until: float) -> Outcome:
         wire = self._wire(step)
         received = bytearray()
         exactly = step.get("exactly")
@@ -237,7 +237,7 @@ class Peer:
                 del received[exactly:]
         return _read(received, "open")
 
-    def _do_quiet(self, step: dict[str, Any], until: float) -> Outcome:
+    def _do_quiet(self, step: Step, until: float) -> Outcome:
         """That nothing comes for a while."""
         wire = self._wire(step)
         data = wire.receive(time.monotonic() + self._settle)
@@ -245,32 +245,32 @@ class Peer:
             return _returned({"text": "quiet"})
         return _read(data, ", ".join(wire.ended) or "open")
 
-    def _do_close_notify(self, step: dict[str, Any], until: float) -> Outcome:
+    def _do_close_notify(self, step: Step, until: float) -> Outcome:
         self._wire(step).close_notify(until)
         return _returned(None)
 
-    def _do_fin(self, step: dict[str, Any], until: float) -> Outcome:
+    def _do_fin(self, step: Step, until: float) -> Outcome:
         self._wire(step).fin()
         return _returned(None)
 
-    def _do_rst(self, step: dict[str, Any], until: float) -> Outcome:
+    def _do_rst(self, step: Step, until: float) -> Outcome:
         self._wire(step).rst()
         return _returned(None)
 
-    def _do_connections(self, step: dict[str, Any], until: float) -> Outcome:
+    def _do_connections(self, step: Step, until: float) -> Outcome:
         time.sleep(self._settle)
         return _returned(self._count)
 
-    def _do_signal(self, step: dict[str, Any], until: float) -> Outcome:
+    def _do_signal(self, step: Step, until: float) -> Outcome:
         self._signals.raise_(step["name"])
         return _returned(None)
 
-    def _do_wait(self, step: dict[str, Any], until: float) -> Outcome:
+    def _do_wait(self, step: Step, until: float) -> Outcome:
         waited = self._signals.wait(step["name"], until - time.monotonic())
         return _returned(None) if waited else _PENDING
 
 
-def _content(step: dict[str, Any]) -> bytes:
+def _content(step: Step) -> bytes:
     if "pattern" in step:
         return pattern(step["pattern"], step.get("from", 0))
     if "hex" in step:

@@ -11,9 +11,9 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from conformance.scenarios import CLAUSES, LEVELS, Level, Scenario, Step
+from conformance.scenarios import CLAUSES, Level, Scenario, Step
 
-__all__ = ["Line", "Report", "Result", "Side", "Verdict", "describe_step"]
+__all__ = ["Line", "Report", "Result", "Side", "Verdict", "describe_step", "transcript"]
 
 # "not offered": the scenario needs something that the text does not ask for.
 Verdict = Literal["pass", "fail", "reported", "not offered"]
@@ -107,10 +107,13 @@ def in_order(results: Iterable[Result], scenarios: Sequence[Scenario]) -> list[R
     return sorted(results, key=lambda each: place[each.id])
 
 
-def levels_of(results: Iterable[Result]) -> list[Level]:
-    """The levels that occur, in order."""
-    found = {each.level for each in results}
-    return [level for level in LEVELS if level in found]
+def transcript(result: Result) -> str:
+    """A result's transcript, a line for each step."""
+    return "\n".join(
+        f"{'ok ' if line.good else 'BAD'} {line.side}: {line.step} -> {line.got}"
+        + ("" if line.good else f", not {line.expected}")
+        for line in result.lines
+    )
 
 
 def describe_step(step: Step) -> str:
@@ -135,11 +138,20 @@ def describe_step(step: Step) -> str:
 _PLAIN: Final = ("to", "options", "name", "data")
 
 
+# What a table of one member makes, see README.md.
+_MADE: Final = frozenset(
+    {
+        "buffer", "bytes", "octets", "pattern", "reason", "ref", "text", "view",
+        "word", "words",
+    }
+)  # fmt: skip
+
+
 def _short(value: Any) -> str:
     if isinstance(value, Mapping):
         if len(value) == 1:
             [(key, only)] = value.items()
-            if key in ("ref", "bytes", "buffer", "pattern", "view", "reason", "word", "words"):
+            if key in _MADE:
                 return f"{key} {only}" if key != "ref" else str(only)
             if key in ("nothing", "function"):
                 return key
@@ -150,4 +162,4 @@ def _short(value: Any) -> str:
     if isinstance(value, str):
         line = value if len(value) < 60 else value[:57] + "…"
         return json.dumps(line, ensure_ascii=False)
-    return json.dumps(value)
+    return str(json.dumps(value))

@@ -58,7 +58,7 @@ def run(
     scenarios: Sequence[Scenario],
     *,
     jobs: int = 6,
-    times: Times = Times(),  # noqa: B008  (frozen)
+    times: Times = Times(),
     arguments: Sequence[str] = (),
     progress: Callable[[Result], None] = lambda _: None,
 ) -> Report:

@@ -57,6 +57,8 @@ class Scenario:
     needs: Sequence[str] = ()
     listen: str = "127.0.0.1"
     receive_buffer: int | None = None
+    # The id without the name of the variant.
+    family: str = attrs.field(default=attrs.Factory(lambda self: self.id, True))
 
     @property
     def link(self) -> str:
@@ -98,6 +100,7 @@ def _varied(table: dict[str, Any]) -> list[dict[str, Any]]:
         _with(table, value)
         | {
             "id": f"{table['id']}.{name}",
+            "family": table["id"],
             "title": f"{table['title']}: {name.replace('-', ' ')}",
         }
         for name, value in variants.items()

@@ -155,9 +155,8 @@ class Wire:
     def facts(self) -> dict[str, Any]:
         """What was negotiated, and what the client had asked for."""
         assert self._tls is not None
-        subject = dict(
-            pair[0] for pair in (self._tls.getpeercert() or {}).get("subject", ())
-        )
+        certificate: Any = self._tls.getpeercert() or {}
+        subject = dict(pair[0] for pair in certificate.get("subject", ()))
         return {
             "how": "tls",
             "version": self._tls.version(),

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-__all__ = ["ROOT", "Driver", "DriverError", "Process", "drivers"]
+__all__ = ["ROOT", "Driver", "DriverError", "Process", "drivers", "read_drivers"]
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -67,7 +67,7 @@ class Driver:
         filled = {"{python}": sys.executable, "{authority}": str(authority)}
         command = [filled.get(each, _found(each)) for each in self.command]
         env = {name: filled.get(value, value) for name, value in self.env.items()}
-        kind = {"lines": LineProcess, "workerd": WorkerdProcess}[self.speaks]
+        kind = WorkerdProcess if self.speaks == "workerd" else LineProcess
         return kind([*command, *arguments], environment(env), authority)
 
     def found_versions(self) -> dict[str, str]:
@@ -103,6 +103,11 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 @functools.cache
 def drivers() -> dict[str, Driver]:
-    """All drivers, by name."""
-    tables = tomllib.loads((Path(__file__).parent / "drivers.toml").read_text())
+    """The drivers of the suite, by name."""
+    return read_drivers(Path(__file__).with_name("drivers.toml"))
+
+
+def read_drivers(path: Path) -> dict[str, Driver]:
+    """The drivers that a table lists, by name; drivers.toml tells the fields."""
+    tables = tomllib.loads(path.read_text())
     return {name: Driver(name=name, **table) for name, table in tables.items()}

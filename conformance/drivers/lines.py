@@ -27,7 +27,7 @@ class LineProcess:
         self._command = command
         self._env = env
         self._process: subprocess.Popen[bytes] | None = None
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._buffer = b""
 
     def _started(self) -> subprocess.Popen[bytes]:

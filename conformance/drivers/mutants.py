@@ -1,3 +1,5 @@
 """Misbehaviours."""
+
 from typing import Any
+
 MUTANTS: dict[str, Any] = {}

@@ -198,7 +198,9 @@ class Run:
             except Exception as error:
                 ending = {"end": "threw", "error": self._fault(error)}
                 break
-            how, value = await self._settle(promise, max(0.01, until - anyio.current_time()))
+            how, value = await self._settle(
+                promise, max(0.01, until - anyio.current_time())
+            )
             if how == "pending":
                 ending = {"end": "pending"}
             elif how == "rejected":
