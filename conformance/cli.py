@@ -79,9 +79,7 @@ def main() -> None:
     show_default=True,
     help="Seconds to see that something does not.",
 )
-@click.option(
-    "--mutant", help="With a Python driver: the misbehaviour to be found out."
-)
+@click.option("--mutant", help="With a Python driver: the misbehaviour to be noticed.")
 @click.option("--json", "to_json", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--junit", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False))
@@ -112,7 +110,6 @@ def run_command(
     scenarios = chosen(load(), levels=levels, only=only)
     if not scenarios:
         raise click.UsageError("there is no such scenario")
-    arguments = ["--mutant", mutant] if mutant else []
     reports = []
     for driver in _chosen_drivers(console, names, everything, table):
         if isolated:
@@ -125,7 +122,7 @@ def run_command(
                         scenarios,
                         jobs=jobs,
                         times=Times(limit, settle),
-                        arguments=arguments,
+                        mutant=mutant,
                         progress=advance,
                     )
                 )

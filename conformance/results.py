@@ -154,7 +154,7 @@ def _short(value: Any) -> str:
             if key in _MADE:
                 return f"{key} {only}" if key != "ref" else str(only)
             if key in ("nothing", "function"):
-                return key
+                return str(key)
         pairs = ", ".join(f"{key}: {_short(each)}" for key, each in value.items())
         return f"{{{pairs}}}"
     if isinstance(value, list):

@@ -35,7 +35,7 @@ from conformance.results import (
 )
 from conformance.scenarios import Scenario, Step, filled, filled_in
 
-__all__ = ["Times", "judge", "run"]
+__all__ = ["Job", "Times", "judge", "perform", "run"]
 
 # A driver that has not answered by then has hung.
 _HUNG: Final = 90.0
@@ -53,26 +53,55 @@ class Times:
     settle: float = 0.12
 
 
+@attrs.frozen
+class Job:
+    """A scenario to be run, perhaps on a mutant of the implementation."""
+
+    scenario: Scenario
+    mutant: str | None = None
+
+
 def run(
     driver: Driver,
     scenarios: Sequence[Scenario],
     *,
     jobs: int = 6,
     times: Times = Times(),
-    arguments: Sequence[str] = (),
+    mutant: str | None = None,
     progress: Callable[[Result], None] = lambda _: None,
 ) -> Report:
     """Run the scenarios; DriverError where the driver cannot be started."""
+    work = [Job(each, mutant) for each in scenarios]
+    done = perform(driver, work, jobs=jobs, times=times, progress=progress)
+    return Report(
+        driver=driver.name,
+        title=driver.title,
+        versions=driver.found_versions(),
+        specification=specification(),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        results=in_order(done.values(), scenarios),
+    )
+
+
+def perform(
+    driver: Driver,
+    work: Sequence[Job],
+    *,
+    jobs: int = 6,
+    times: Times = Times(),
+    progress: Callable[[Result], None] = lambda _: None,
+) -> dict[Job, Result]:
+    """Do the work with some processes of the driver at once."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conf-")))
         authority = Authority(folder)
         control = stack.enter_context(Control())
-        waiting: queue.SimpleQueue[Scenario] = queue.SimpleQueue()
-        for each in scenarios:
+        waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        for each in work:
             waiting.put(each)
         workers = []
-        for _ in range(max(1, min(jobs, len(scenarios)))):
-            process = driver.start(authority.root, *arguments)
+        for _ in range(max(1, min(jobs, len(work)))):
+            process = driver.start(authority.root)
             stack.callback(process.close)
             workers.append(
                 _Worker(driver, process, waiting, authority, control, times, progress)
@@ -84,15 +113,7 @@ def run(
     for worker in workers:
         if worker.fault is not None:
             raise worker.fault
-    results = [result for worker in workers for result in worker.results]
-    return Report(
-        driver=driver.name,
-        title=driver.title,
-        versions=driver.found_versions(),
-        specification=specification(),
-        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        results=in_order(results, scenarios),
-    )
+    return {job: result for worker in workers for job, result in worker.results}
 
 
 @final
@@ -101,14 +122,14 @@ class _Worker(threading.Thread):
         self,
         driver: Driver,
         process: Process,
-        waiting: queue.SimpleQueue[Scenario],
+        waiting: queue.SimpleQueue[Job],
         authority: Authority,
         control: Control,
         times: Times,
         progress: Callable[[Result], None],
     ) -> None:
         super().__init__(name="conformance worker")
-        self.results: list[Result] = []
+        self.results: list[tuple[Job, Result]] = []
         self.fault: BaseException | None = None
         self._driver = driver
         self._process = process
@@ -123,8 +144,9 @@ class _Worker(threading.Thread):
             self._warm_up()
             with contextlib.suppress(queue.Empty):
                 while True:
-                    result = self._perform(self._waiting.get_nowait())
-                    self.results.append(result)
+                    job = self._waiting.get_nowait()
+                    result = self._perform(job)
+                    self.results.append((job, result))
                     self._progress(result)
         except BaseException as error:
             self.fault = error
@@ -133,9 +155,10 @@ class _Worker(threading.Thread):
         """Have the process started before the first peer's clock is."""
         with self._control.run() as (address, signals):
             signals.raise_("over")
-            self._process.ask(self._request("", [], address), _HUNG)
+            self._process.ask(self._request(address), _HUNG)
 
-    def _perform(self, scenario: Scenario) -> Result:
+    def _perform(self, job: Job) -> Result:
+        scenario = job.scenario
         if set(scenario.needs) - set(self._driver.offers):
             return Result(scenario.id, scenario.level, "not offered")
         start = time.monotonic()
@@ -151,7 +174,7 @@ class _Worker(threading.Thread):
                 settle=self._times.settle,
             )
             with peer:
-                answer = self._ask(scenario, address, peer.addresses)
+                answer = self._ask(job, address, peer.addresses)
         return judge(
             scenario,
             answer,
@@ -160,19 +183,25 @@ class _Worker(threading.Thread):
             seconds=time.monotonic() - start,
         )
 
-    def _ask(
-        self, scenario: Scenario, control: str, addresses: dict[str, str]
-    ) -> dict[str, Any]:
-        steps = filled_in(scenario.client, addresses)
+    def _ask(self, job: Job, control: str, addresses: dict[str, str]) -> dict[str, Any]:
+        steps = filled_in(job.scenario.client, addresses)
+        request = self._request(control, job.scenario.id, steps, job.mutant)
         try:
-            return self._process.ask(self._request(scenario.id, steps, control), _HUNG)
+            return self._process.ask(request, _HUNG)
         except DriverError as error:
             return {"steps": [{"how": "crashed", "why": str(error)}]}
 
-    def _request(self, id: str, steps: Sequence[Step], control: str) -> dict[str, Any]:
+    def _request(
+        self,
+        control: str,
+        id: str = "",
+        steps: Sequence[Step] = (),
+        mutant: str | None = None,
+    ) -> dict[str, Any]:
         return {
             "id": id,
             "steps": steps,
+            "mutant": mutant,
             "control": control,
             "limit": self._times.limit,
             "settle": self._times.settle,

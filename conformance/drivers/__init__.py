@@ -54,7 +54,7 @@ class Driver:
             if not (any(ROOT.glob(need)) or ("/" not in need and shutil.which(need)))
         ]
 
-    def start(self, authority: Path, *arguments: str) -> Process:
+    def start(self, authority: Path) -> Process:
         """A process of it that trusts the authority in a PEM file."""
         from conformance.drivers.lines import LineProcess
         from conformance.drivers.workerd import WorkerdProcess
@@ -68,7 +68,7 @@ class Driver:
         command = [filled.get(each, _found(each)) for each in self.command]
         env = {name: filled.get(value, value) for name, value in self.env.items()}
         kind = WorkerdProcess if self.speaks == "workerd" else LineProcess
-        return kind([*command, *arguments], environment(env), authority)
+        return kind(command, environment(env), authority)
 
     def found_versions(self) -> dict[str, str]:
         """The versions of its parts, by running what prints them."""

@@ -16,8 +16,8 @@ its own way is made alike here, and nowhere else:
   library's log here, or an exception that could not be raised.
 
 With --binding every connect() is that of a binding object which trusts the suite's
-authority; otherwise SSL_CERT_FILE tells whom to trust. With --mutant NAME the
-implementation misbehaves on purpose (see mutants.py).
+authority; otherwise SSL_CERT_FILE tells whom to trust. A request may name a mutant,
+see mutants.py.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ __all__ = ["Run", "main"]
 
 _PENDING: Final = {"how": "pending"}
 _MISSING: Final = object()
+# The longest script of a peer, in seconds.
+_OVER: Final = 60.0
 
 
 class Missing(Exception):
@@ -122,7 +124,7 @@ class Run:
 
     async def finish(self) -> None:
         """When the peer's script is over: put away what the scenario leaves behind."""
-        await self._wait("over", self.request["limit"])
+        await self._wait("over", _OVER)
         for socket in self._sockets:
             socket.close(ConnectionAbortedError("the scenario is over"))
         self._tasks.cancel_scope.cancel()
@@ -428,8 +430,9 @@ async def interpret(
     steps: list[Outcome] = []
     async with anyio.create_task_group() as tasks:
         run = Run(request, tasks, connect, stray)
-        for step in request["steps"]:
-            steps.append(await run.perform(step))  # noqa: PERF401
+        with mutants.mutated(request.get("mutant")):
+            for step in request["steps"]:
+                steps.append(await run.perform(step))  # noqa: PERF401
         await run.finish()
     return {"id": request["id"], "steps": steps, "stray": stray.count}
 
@@ -445,7 +448,6 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runtime", choices=["trio", "asyncio"], default="trio")
     parser.add_argument("--binding", action="store_true")
-    parser.add_argument("--mutant", choices=sorted(mutants.MUTANTS))
     options = parser.parse_args()
     stray = Stray()
     sys.unraisablehook = stray.unraisable
@@ -454,8 +456,6 @@ def main() -> None:
     if options.binding:
         trusted = Path(os.environ.pop("SSL_CERT_FILE"))
         connect = Binding(tls=TlsOptions(ca=trusted)).connect
-    if options.mutant is not None:
-        connect = mutants.MUTANTS[options.mutant].apply(connect)
 
     async def serve() -> None:
         async for line in lines():
