@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help demo test check native sanitize fuzz test-all stress coverage lint format typecheck docs \
-	bench debian clean
+	bench conformance debian clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | \
@@ -71,6 +71,13 @@ bench: $(VENV)/.dev ## measure beside trio, asyncio, uvloop, node, haproxy and o
 	$(BIN)/python -m bench setup
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench bridge
+
+conformance: $(VENV)/.dev ## this library and others against the specification, compared
+	@if command -v npm >/dev/null; then $(BIN)/python -m conformance install; \
+	else echo "without npm: only this library (Debian: apt-get install npm)"; fi
+	$(BIN)/python -m conformance run --all --html build/conformance/index.html \
+		--json build/conformance --junit build/conformance || \
+		echo "Some implementations fail what the specification asks for; see above."
 
 debian: ## the Debian packages of the tests' peers, those missing
 	@tools/debian.sh

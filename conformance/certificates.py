@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, final
@@ -142,6 +143,11 @@ class Authority:
         }
         for name, server in SERVERS.items():
             self._write(name, server, issuers[server.issuer])
+        # Python warns of old versions, and warnings are the process's, not a
+        # thread's: so now, and not when a script asks.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._old = self._made("localhost", ssl.TLSVersion.TLSv1_1)
 
     def _write(self, name: str, server: _Server, issuer: Issued | None) -> None:
         issued = _issue(
@@ -160,6 +166,16 @@ class Authority:
     def _files(self, name: str) -> tuple[Path, Path]:
         return self._folder / f"{name}.pem", self._folder / f"{name}.key"
 
+    def _made(self, name: str, version: ssl.TLSVersion | None) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self._files(name))
+        if version is not None:
+            if version < ssl.TLSVersion.TLSv1_2:
+                # OpenSSL's usual level of security has no such versions.
+                context.set_ciphers("DEFAULT@SECLEVEL=0")
+            context.minimum_version = context.maximum_version = version
+        return context
+
     def context(
         self,
         name: str = "localhost",
@@ -169,16 +185,14 @@ class Authority:
         client: bool = False,
     ) -> ssl.SSLContext:
         """A server's side of TLS with the certificate called `name`."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*self._files(name))
-        if alpn:
-            context.set_alpn_protocols(list(alpn))
+        if version == "1.1":
+            return self._old
+        number = None
         if version is not None:
             number = ssl.TLSVersion["TLSv" + version.replace(".", "_")]
-            if number < ssl.TLSVersion.TLSv1_2:
-                # OpenSSL's usual level of security has no such versions.
-                context.set_ciphers("DEFAULT@SECLEVEL=0")
-            context.minimum_version = context.maximum_version = number
+        context = self._made(name, number)
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
         if client:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(self.root)

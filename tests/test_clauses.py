@@ -18,7 +18,9 @@ SPEC = ROOT / "spec"
 LEVELS = {"M", "W", "D", "O"}
 FORCES = {"must", "should", "may"}
 REQUIRED = {"id", "anchor", "level", "force", "text"}
-OPTIONAL = {"tests", "why-untested", "deviates-from"}
+OPTIONAL = {
+    "tests", "why-untested", "deviates-from", "scenarios", "why-no-scenario",
+}  # fmt: skip
 
 DOCUMENT = tomllib.loads((SPEC / "clauses.toml").read_text())
 CLAUSES: list[dict[str, Any]] = DOCUMENT["clause"]
