@@ -147,7 +147,7 @@ async def test_a_socket_connected_to_itself_counts_as_refused(
         assert sock.getpeername() == sock.getsockname()
 
     sock, port = bound()
-    monkeypatch.setattr(attempt, "open_tcp", lambda _: sock)
+    monkeypatch.setattr(attempt, "open_tcp", lambda *_: sock)
     with pytest.raises(ConnectionRefusedError, match="met itself"):
         await connect_tcp(current(), socket.AF_INET, "127.0.0.1", port)
     assert sock.fileno() == -1
@@ -168,7 +168,7 @@ async def test_the_same_port_at_another_host_is_no_meeting_with_itself(
     with listener("127.0.0.2") as server, open_tcp(socket.AF_INET) as bound:
         port = server.getsockname()[1]
         bound.bind(("127.0.0.3", port))
-        monkeypatch.setattr(attempt, "open_tcp", lambda _: bound)
+        monkeypatch.setattr(attempt, "open_tcp", lambda *_: bound)
         sock = await connect_tcp(current(), socket.AF_INET, "127.0.0.2", port)
         assert sock.getsockname() == ("127.0.0.3", port)
 

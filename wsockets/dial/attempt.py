@@ -21,11 +21,13 @@ import errno
 import os
 import re
 import socket
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from ..runtime import Runtime
 
 __all__ = [
+    "Prepare",
     "TcpTarget",
     "close",
     "connect_tcp",
@@ -38,6 +40,8 @@ __all__ = [
 ]
 
 TcpTarget: TypeAlias = "tuple[str, int] | tuple[str, int, int, int]"
+# What is done to each socket before it connects: options, a local address.
+Prepare: TypeAlias = Callable[[socket.socket], object]
 
 _STREAM: Final = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
 _STARTS_BLOCKING: Final = _STREAM == socket.SOCK_STREAM
@@ -68,11 +72,16 @@ def _stream_socket(family: int) -> socket.socket:
     return sock
 
 
-def open_tcp(family: int) -> socket.socket:
-    """A socket for one attempt: non-blocking, close-on-exec, TCP_NODELAY."""
+def open_tcp(family: int, prepare: Prepare | None = None) -> socket.socket:
+    """A socket for one attempt: non-blocking, close-on-exec, TCP_NODELAY.
+
+    `prepare` has it before anybody else, and what it raises is raised.
+    """
     sock = _stream_socket(family)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if prepare is not None:
+            prepare(sock)
     except BaseException:
         sock.close()
         raise
@@ -112,14 +121,18 @@ def close(runtime: Runtime, sock: socket.socket) -> None:
 
 
 def start_tcp(
-    runtime: Runtime, family: int, ip: str, port: int
+    runtime: Runtime,
+    family: int,
+    ip: str,
+    port: int,
+    prepare: Prepare | None = None,
 ) -> tuple[socket.socket, TcpTarget | None]:
     """Begin to connect to one numeric address; OSError if that fails at once.
 
     The target comes with a socket that is not connected yet: for `finish_tcp`.
     """
     target = tcp_target(ip, port)
-    sock = open_tcp(family)
+    sock = open_tcp(family, prepare)
     try:
         return sock, None if decided(sock, target) else target
     except BaseException:
@@ -139,13 +152,17 @@ async def finish_tcp(runtime: Runtime, sock: socket.socket, target: TcpTarget) -
 
 
 async def connect_tcp(
-    runtime: Runtime, family: int, ip: str, port: int
+    runtime: Runtime,
+    family: int,
+    ip: str,
+    port: int,
+    prepare: Prepare | None = None,
 ) -> socket.socket:
     """Connect to one numeric address; OSError if that fails.
 
     Does not suspend where the connection is there at once.
     """
-    sock, target = start_tcp(runtime, family, ip, port)
+    sock, target = start_tcp(runtime, family, ip, port, prepare)
     if target is not None:
         await finish_tcp(runtime, sock, target)
     return sock

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ..runtime import Runtime
-from .attempt import TcpTarget, close, decided, open_tcp, tcp_target
+from .attempt import Prepare, TcpTarget, close, decided, open_tcp, tcp_target
 from .failures import Failure, at, combined, connect_failure
 from .policy import Policy, judge
 
@@ -34,6 +34,7 @@ async def race(
     port: int,
     addresses: Sequence[tuple[int, str]],
     policy: Policy | None = None,
+    prepare: Prepare | None = None,
 ) -> socket.socket:
     """Connect to `host` at whichever of its numeric `addresses` answers first.
 
@@ -41,7 +42,7 @@ async def race(
     its code is "policy" only if the policy refused every address.
     """
     try:
-        contest = _Contest(runtime, host, port, addresses, policy)
+        contest = _Contest(runtime, host, port, addresses, policy, prepare)
         try:
             while True:
                 if winner := contest.start_due() or await contest.wait():
@@ -62,6 +63,7 @@ class _Contest:
         port: int,
         addresses: Sequence[tuple[int, str]],
         policy: Policy | None,
+        prepare: Prepare | None,
     ) -> None:
         self._runtime = runtime
         self._host = host
@@ -69,6 +71,7 @@ class _Contest:
         self._waiting: Iterator[tuple[int, str]] = iter(addresses)
         self._left = len(addresses)
         self._policy = policy
+        self._prepare = prepare
         self._failures: list[Failure] = []
         self._under_way: dict[socket.socket, tuple[str, TcpTarget]] = {}
         self._due = runtime.time()
@@ -93,7 +96,7 @@ class _Contest:
             return None
         try:
             target = tcp_target(ip, self._port)
-            sock = open_tcp(family)
+            sock = open_tcp(family, self._prepare)
         except OSError as error:
             self._failures.append(connect_failure(where, error))
             return None

@@ -10,6 +10,7 @@ from ..address import Address, SocketAddress, UnixAddress
 from ..errors import SocketError
 from ..runtime import Runtime
 from .attempt import (
+    Prepare,
     TcpTarget,
     close,
     connect_tcp,
@@ -79,6 +80,7 @@ async def dial(
     proxy: Proxy | None = None,
     proxy_resolve: bool = False,
     resolver: Resolver | None = None,
+    prepare: Prepare | None = None,
 ) -> socket.socket:
     """Connect to `address`: a non-blocking socket, close-on-exec and TCP_NODELAY.
 
@@ -87,7 +89,7 @@ async def dial(
     the port is 0. With a `proxy` the socket is connected to that, and what comes
     out of it is the target's; the policy sees both, and the proxy is given the
     numeric address, or with `proxy_resolve` the name. `resolver` replaces the
-    system's; see `resolve`.
+    system's; see `resolve`. `prepare` has each TCP socket before it connects.
 
     The caller sets the limit of time. May return without suspending; whatever
     ends it leaves no fd open.
@@ -108,9 +110,9 @@ async def dial(
         )
     if proxy is not None:
         return await _dial_through(
-            runtime, proxy, address, policy, proxy_resolve, resolver
+            runtime, proxy, address, policy, proxy_resolve, resolver, prepare
         )
-    return await _dial_tcp(runtime, address, policy, resolver)
+    return await _dial_tcp(runtime, address, policy, resolver, prepare)
 
 
 @final
@@ -125,6 +127,7 @@ class Dialling:
         "_address",
         "_begun",
         "_policy",
+        "_prepare",
         "_proxy",
         "_proxy_resolve",
         "_resolver",
@@ -139,10 +142,12 @@ class Dialling:
         proxy: Proxy | None,
         proxy_resolve: bool,
         resolver: Resolver | None,
+        prepare: Prepare | None = None,
     ) -> None:
         self._runtime = runtime
         self._address = address
         self._policy = policy
+        self._prepare = prepare
         self._proxy = proxy
         self._proxy_resolve = proxy_resolve
         self._resolver = resolver
@@ -159,7 +164,9 @@ class Dialling:
         family, ip = numeric
         _ask(self._policy, address, ip)
         try:
-            sock, target = start_tcp(self._runtime, family, ip, address.port)
+            sock, target = start_tcp(
+                self._runtime, family, ip, address.port, self._prepare
+            )
         except OSError as error:
             raise _failed(address, ip, error) from error
         if target is None:
@@ -178,6 +185,7 @@ class Dialling:
                 proxy=self._proxy,
                 proxy_resolve=self._proxy_resolve,
                 resolver=self._resolver,
+                prepare=self._prepare,
             )
         sock, target = self._begun
         try:
@@ -205,18 +213,19 @@ async def _dial_tcp(
     address: SocketAddress,
     policy: Policy | None,
     resolver: Resolver | None,
+    prepare: Prepare | None,
 ) -> socket.socket:
     host, port = address.hostname, address.port
     numeric = address.numeric
     if numeric is None:
         addresses = await resolve(runtime, host, port, resolver)
         if len(addresses) > 1:
-            return await race(runtime, host, port, addresses, policy)
+            return await race(runtime, host, port, addresses, policy, prepare)
         numeric = addresses[0]
     family, ip = numeric
     _ask(policy, address, ip)
     try:
-        return await connect_tcp(runtime, family, ip, port)
+        return await connect_tcp(runtime, family, ip, port, prepare)
     except OSError as error:
         raise _failed(address, ip, error) from error
 
@@ -242,6 +251,7 @@ async def _dial_through(
     policy: Policy | None,
     proxy_resolve: bool,
     resolver: Resolver | None,
+    prepare: Prepare | None,
 ) -> socket.socket:
     """Each address of the target in turn, as the proxy may reach only some."""
     host, port = address.hostname, address.port
@@ -264,7 +274,7 @@ async def _dial_through(
                 "nothing to a proxy",
                 code="proxy",
             )
-        sock = await _reach(runtime, proxy, policy, resolver)
+        sock = await _reach(runtime, proxy, policy, resolver, prepare)
         answer = await _tunnel(runtime, sock, proxy, ip, port)
         if answer is None:
             return sock
@@ -286,9 +296,10 @@ async def _reach(
     proxy: Proxy,
     policy: Policy | None,
     resolver: Resolver | None,
+    prepare: Prepare | None,
 ) -> socket.socket:
     try:
-        return await _dial_tcp(runtime, proxy.address, policy, resolver)
+        return await _dial_tcp(runtime, proxy.address, policy, resolver, prepare)
     except SocketError as error:
         raise SocketError(
             f"could not reach the proxy {proxy}: {_text(error)}",
