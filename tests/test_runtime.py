@@ -225,6 +225,48 @@ class TestGate:
             await loops.settle()
             gate.close()
 
+    async def test_holding_makes_everybody_wait_for_the_next_opening(self) -> None:
+        gate = Gate(current())
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            gate.open(ours.fileno())
+            returned = []
+
+            async def wait_twice() -> None:
+                await gate.wait(Want.READ)
+                returned.append("held")
+                await gate.wait(Want.READ)
+                returned.append("open")
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait_twice)
+                await trio.testing.wait_all_tasks_blocked()
+                gate.hold()
+                theirs.send(b"x")
+                await trio.testing.wait_all_tasks_blocked()
+                assert returned == ["held"]
+                gate.open(ours.fileno())
+            gate.hold()
+            gate.close()
+            await gate.wait(Want.READ)
+
+    async def test_another_may_wait_for_the_fd_as_soon_as_the_gate_is_held(
+        self,
+    ) -> None:
+        gate, other = Gate(current()), Gate(current())
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            gate.open(ours.fileno())
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(gate.wait, Want.READ)
+                await trio.testing.wait_all_tasks_blocked()
+                gate.hold()
+                other.open(ours.fileno())
+                theirs.send(b"x")
+                await other.wait(Want.READ)
+            gate.close()
+            other.close()
+
 
 def fill(sock: socket.socket) -> None:
     with pytest.raises(BlockingIOError):

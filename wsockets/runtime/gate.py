@@ -6,8 +6,8 @@ waits for the same. So every wait for an fd goes through its gate: the first
 task of a direction waits for the fd, later ones park behind it and all return
 together; each tries its call again and, if it must, waits again.
 
-A wait ends early when the gate is opened, closed or handed on (`interrupt`).
-It never says why: callers look at their own state in a loop.
+A wait ends early when the gate is opened, held or closed, or its waiters are called
+back (`interrupt`). It never says why: callers look at their own state in a loop.
 """
 
 from __future__ import annotations
@@ -57,6 +57,12 @@ class Gate:
             self._runtime.wake(self._opening)
         if self._reading is not None or self._writing is not None:
             self._runtime.notify_closing(self._fd)
+
+    @protect
+    def hold(self) -> None:
+        """Let nobody wait for the fd, now or until `open`: somebody else has it."""
+        self.interrupt()
+        self._fd = -1
 
     @protect
     def close(self) -> None:
