@@ -238,12 +238,12 @@ class TestGate:
                 await gate.wait(Want.READ)
                 returned.append("open")
 
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(wait_twice)
-                await trio.testing.wait_all_tasks_blocked()
+                await loops.settle()
                 gate.hold()
                 theirs.send(b"x")
-                await trio.testing.wait_all_tasks_blocked()
+                await loops.settle()
                 assert returned == ["held"]
                 gate.open(ours.fileno())
             gate.hold()
@@ -257,9 +257,9 @@ class TestGate:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             gate.open(ours.fileno())
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(gate.wait, Want.READ)
-                await trio.testing.wait_all_tasks_blocked()
+                await loops.settle()
                 gate.hold()
                 other.open(ours.fileno())
                 theirs.send(b"x")
