@@ -675,6 +675,23 @@ async def test_descriptors_may_run_out_when_it_begins(
         assert (await near.readable.getReader().read()).value == b"still there"
 
 
+async def test_a_failure_that_is_known_already_is_not_forwarded(
+    pair: tuple[socket.socket, SocketStream],
+) -> None:
+    sink, _ = pair
+    error = SocketError("it was behind the last data", code="tls")
+    async with connected("on") as (near, _):
+        near._connection._stash = error  # type: ignore[union-attr]
+        bridge = near.bridge(sink)
+        bridge.start()
+        end = await bridge.closed
+        assert (end.side, end.reason, end.error) == ("connection", "closed", error)
+        await near.closed
+        with pytest.raises(SocketError) as caught:
+            await near.readable.getReader().read()
+        assert caught.value is error
+
+
 # -- how it ends by itself, and what becomes of the socket
 
 

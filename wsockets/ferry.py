@@ -33,7 +33,7 @@ from .streams.direct_writable import DirectWritable
 from .streams.writable import WritableController
 
 if TYPE_CHECKING:
-    from .bridge.bridge import Lender
+    from .bridge.lending import Lender
     from .socket import Socket
     from .streams.readable import Ferry
 

@@ -23,7 +23,7 @@ from .streams.readable import ReadableState
 from .streams.writable import WritableState
 
 if TYPE_CHECKING:
-    from .bridge.bridge import Borrower
+    from .bridge.lending import Borrower
     from .socket import Socket
     from .socket_info import SocketInfo
 
@@ -136,7 +136,11 @@ class Loan:
         if read or whole:
             unread = socket._readable.lend(wanted)
         if isinstance(connection, TlsConnection):
-            unread += connection.rejoin()
+            try:
+                unread += connection.rejoin()
+            except SocketError as error:
+                socket._failed(error)
+                raise
         if written or whole:
             socket._writable.lend(wanted)
         self._read, self._written = read or whole, written or whole

@@ -34,7 +34,7 @@ import logging
 import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, final
 
 import attrs
 
@@ -60,9 +60,10 @@ if TYPE_CHECKING:
 
     from ..connection import PlainConnection, TlsConnection
     from ..socket import Socket
+    from .lending import Lender
     from .options import BridgeOptions
 
-__all__ = ["Borrower", "Bridge", "Lender"]
+__all__ = ["Bridge"]
 
 _log = logging.getLogger("wsockets")
 
@@ -71,53 +72,6 @@ _DRAIN = 1.0
 # The failures of a connection, as opposed to those of a foreign sink.
 _BROKEN: frozenset[Reason] = frozenset({"truncated", "reset", "tls"})
 _LOST: frozenset[Reason] = frozenset({"sink", "framing"})
-
-
-class Borrower(Protocol):
-    """Who has a socket's connection, and what the socket tells it."""
-
-    def _recall(self, lender: Lender, seconds: float) -> None:
-        """The socket is being closed: deliver what is under way, in `seconds`."""
-
-    def _revoke(self, lender: Lender, error: BaseException) -> None:
-        """The socket has ended: let go of the connection before returning."""
-
-
-class Lender(Protocol):
-    """A socket's connection, to be borrowed once. Its streams are locked."""
-
-    @property
-    def opened(self) -> Promise[Any]:
-        """When the socket is open."""
-
-    async def ready(self) -> None:
-        """Until the socket is open and what was written is sent."""
-
-    def lend(self) -> tuple[PlainConnection | TlsConnection, bytes]:
-        """The connection, and what was received from it and not delivered."""
-
-    def give_back(
-        self,
-        unread: bytes,
-        owed: bytes,
-        owed_clear: bytes,
-        *,
-        read_ended: bool,
-        write_ended: bool,
-    ) -> None:
-        """Both directions go on, but for those that have ended; see `Remains`."""
-
-    def fail(self, error: BaseException | None) -> None:
-        """The connection has failed."""
-
-    def abort(self, error: BaseException | None) -> None:
-        """What was under way is lost: reset the connection."""
-
-    def close(self) -> None:
-        """Close the socket in good order."""
-
-    def release(self) -> None:
-        """Unlock the streams. Last, in every case."""
 
 
 class _State(enum.Enum):
