@@ -1,9 +1,13 @@
-"""The command line: `wsockets connect`, `wsockets listen` and `wsockets demo`.
+"""The command line: `wsockets connect`, `listen`, `bridge` and `demo`.
 
 program.py       the program: its commands, its exit codes, Ctrl-C
-connect.py       the options of `wsockets connect`, and what it does
-listen.py        the options of `wsockets listen`, and what it does
-settings.py      what those of connect come to, and connecting that way
+connecting.py    the options by which connections are made
+settings.py      what they come to, and connecting that way
+connect.py       `wsockets connect`: its options, and what it does
+listen.py        `wsockets listen`: its options, and what it does
+bridge.py        `wsockets bridge`: its options, and what it does
+sinks.py         what is bridged with: a descriptor, a unix socket, a TUN
+ending.py        how a bridge ended, as a line of JSON and an exit code
 relay.py         standard input and output over a socket
 report.py        what can be told about a connection, as data
 certificates.py  … and about a certificate

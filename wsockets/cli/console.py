@@ -1,4 +1,4 @@
-"""The two consoles: colours on a terminal, plain text elsewhere."""
+"""The two consoles: colours on a terminal, plain text elsewhere; and complaints."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import sys
 from typing import Final, NoReturn
 
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from .exits import OutputClosed
 
-__all__ = ["error_console", "output_console", "print_trimmed"]
+__all__ = ["error_console", "output_console", "print_error", "print_trimmed"]
 
 _FILE_WIDTH: Final = 120
 
@@ -39,3 +40,10 @@ def print_trimmed(console: Console, what: RenderableType) -> None:
         console.print(what)
     for line in captured.get().splitlines():
         console.out(line.rstrip())
+
+
+def print_error(code: str, message: str) -> None:
+    """An error, in a line on standard error."""
+    error_console().print(
+        Text.assemble(("wsockets: ", "dim"), (code, "bold red"), ": ", message)
+    )

@@ -9,11 +9,16 @@ import attrs
 from ..errors import ErrorCode
 
 __all__ = [
+    "BROKE_OFF",
     "CTRL_C",
+    "EPILOG",
     "EXITS",
     "INTERNAL",
+    "NO_PACKET",
     "OK",
     "OUTPUT_CLOSED",
+    "SINK_FAILED",
+    "TOO_LONG",
     "USAGE",
     "Exit",
     "OutputClosed",
@@ -23,6 +28,10 @@ __all__ = [
 OK: Final = 0
 INTERNAL: Final = 1
 USAGE: Final = 2
+TOO_LONG: Final = 5
+BROKE_OFF: Final = 9
+SINK_FAILED: Final = 10
+NO_PACKET: Final = 11
 CTRL_C: Final = 130
 OUTPUT_CLOSED: Final = 141
 
@@ -50,15 +59,22 @@ EXITS: Final = (
     ),
     Exit(3, "the name could not be resolved", ("dns",)),
     Exit(4, "nobody there: refused or unreachable", ("refused", "unreachable")),
-    Exit(5, "it took too long", ("timeout",)),
+    Exit(TOO_LONG, "it took too long", ("timeout",)),
     Exit(6, "a policy (--deny-private) or the proxy said no", ("policy", "proxy")),
     Exit(7, "no TLS: refused, no common protocol", ("tls", "tls-alert", "alpn")),
     Exit(8, "the certificate was not accepted", ("tls-verify",)),
-    Exit(9, "the connection broke off", ("reset", "truncated", "closed")),
+    Exit(BROKE_OFF, "the connection broke off", ("reset", "truncated", "closed")),
+    Exit(SINK_FAILED, "the sink of a bridge failed"),
+    Exit(NO_PACKET, "bytes that are no packet came to a bridge"),
     Exit(CTRL_C, "interrupted with Ctrl-C"),
     Exit(OUTPUT_CLOSED, "standard output was closed by whoever read it"),
 )
-"""Every exit code of `wsockets connect`; scripts may rely on them."""
+"""Every exit code of the commands; scripts may rely on them."""
+
+EPILOG: Final = "\b\nExit codes:\n" + "\n".join(
+    f"  {each.code:>3}  {each.meaning}" for each in EXITS
+)
+"""The end of a command's help."""
 
 _BY_ERROR: Final = {error: each.code for each in EXITS for error in each.errors}
 

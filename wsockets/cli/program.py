@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
-from rich.text import Text
 
 from ..errors import SocketError
+from .bridge import bridge_command
 from .connect import connect_command
-from .console import error_console
+from .console import print_error
 from .demo import demo_command
 from .exits import (
     CTRL_C,
@@ -72,21 +72,15 @@ def _complain(error: click.ClickException | SocketError | OSError) -> int:
         if isinstance(error, click.ClickException):
             error.show()
         elif isinstance(error, SocketError):
-            _print_error(error.code, message_of(error))
+            print_error(error.code, message_of(error))
         else:
             _discard(1)
-            _print_error("os", str(error))
+            print_error("os", str(error))
     except (OSError, OutputClosed):
         _discard(2)
     if isinstance(error, SocketError):
         return exit_for(error.code)
     return USAGE if isinstance(error, click.ClickException) else INTERNAL
-
-
-def _print_error(code: str, message: str) -> None:
-    error_console().print(
-        Text.assemble(("wsockets: ", "dim"), (code, "bold red"), ": ", message)
-    )
 
 
 def _discard(fd: int) -> None:
@@ -107,6 +101,7 @@ def program() -> None:
 
 
 program.add_command(connect_command)
+program.add_command(bridge_command)
 program.add_command(demo_command)
 program.add_command(listen_command)
 

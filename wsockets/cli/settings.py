@@ -1,9 +1,9 @@
-"""What the command line of `wsockets connect` asks for, and doing it."""
+"""What a command line asks for in a connection, and making it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import attrs
 
@@ -25,10 +25,14 @@ __all__ = ["Settings"]
 class Settings:
     """Where to connect to, and how.
 
-    `tls` are the members of TlsOptions. `members` those of `connect()`.
+    `tls` are the members of TlsOptions. `members` those of `connect()`. With `fd`
+    there is a connection already, to be adopted; `role` is the side that the TLS
+    handshake takes then.
     """
 
     address: str
+    fd: int | None = None
+    role: Literal["client", "server"] = "client"
     secure_transport: SecureTransportKind = "off"
     starttls: str | None = None
     tls: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
@@ -53,23 +57,37 @@ class Settings:
             proxy=self.proxy,
             proxyResolve=self.proxy_resolve,
         )
-        socket = binding.connect(
-            self.address, secureTransport=self.secure_transport, **self.members
-        )
+        if self.fd is None:
+            socket = binding.connect(
+                self.address, secureTransport=self.secure_transport, **self.members
+            )
+        else:
+            socket = binding.adopt(
+                self.fd,
+                secureTransport=self.secure_transport,
+                role=self.role,
+                **self.members,
+            )
         if self.starttls is None:
             await socket.opened
             return socket
-        return await upgrade(
-            socket,
-            cast("Protocol", self.starttls),
-            hostname=self._domain() if self.starttls == "xmpp" else None,
-            timeout=self.members["handshakeTimeout"],
-            overheard=overheard,
-        )
+        try:
+            return await upgrade(
+                socket,
+                cast("Protocol", self.starttls),
+                hostname=self._domain() if self.starttls == "xmpp" else None,
+                timeout=self.members["handshakeTimeout"],
+                overheard=overheard,
+            )
+        except BaseException as error:
+            socket.close(error)
+            raise
 
     def _domain(self) -> str | None:
         """The domain that an XMPP client names."""
         if name := self.members.get("sni"):
             return str(name)
+        if self.fd is not None:
+            return None
         address = parse_address(self.address)
         return address.hostname if isinstance(address, SocketAddress) else None
