@@ -10,16 +10,16 @@ PYTEST := $(BIN)/python -m pytest
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help demo test check native sanitize fuzz test-all stress coverage lint format typecheck docs \
-	bench conformance debian clean
+	bench conformance implementations debian clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | \
-		while read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+		while read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
 
 demo: $(VENV)/.demo ## connect, TLS, STARTTLS and errors against embedded peers; no root
 	$(BIN)/python -m wsockets demo
 
-test: debian lint typecheck check sanitize ## every check; may install Debian packages
+test: debian implementations lint typecheck check sanitize ## every check; may install Debian packages
 check: $(VENV)/.dev native ## the tests alone, with the coverage gate
 	$(PYTEST) -n $(WORKERS) --dist loadgroup --cov --cov-report=term-missing
 
@@ -72,12 +72,19 @@ bench: $(VENV)/.dev ## measure beside trio, asyncio, uvloop, node, haproxy and o
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench bridge
 
-conformance: $(VENV)/.dev ## this library and others against the specification, compared
-	@if command -v npm >/dev/null; then $(BIN)/python -m conformance install; \
-	else echo "without npm: only this library (Debian: apt-get install npm)"; fi
+conformance: $(VENV)/.dev implementations ## this library and others against the specification
 	$(BIN)/python -m conformance run --all --html build/conformance/index.html \
 		--json build/conformance --junit build/conformance || \
 		echo "Some implementations fail what the specification asks for; see above."
+
+implementations: ## the other implementations of the API, from npm
+	@if ! command -v npm >/dev/null; then \
+		echo "== no npm: this library alone is held against the specification"; \
+	elif ! cmp -s conformance/package.json conformance/node_modules/installed; then \
+		echo "== installing other implementations of the API into conformance/node_modules"; \
+		cd conformance && npm install --ignore-scripts --no-package-lock --no-audit \
+			--no-fund --loglevel=error && cp package.json node_modules/installed; \
+	fi
 
 debian: ## the Debian packages of the tests' peers, those missing
 	@tools/debian.sh

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -192,19 +190,6 @@ def list_command(only: tuple[str, ...]) -> None:
     """Print the scenarios: level, id, title."""
     for each in chosen(load(), only=only):
         click.echo(f"{each.level} {each.id}: {each.title}")
-
-
-@main.command("install")
-def install_command() -> None:
-    """Install the JavaScript implementations into conformance/node_modules."""
-    npm = shutil.which("npm")
-    if npm is None:
-        raise click.ClickException(
-            "there is no npm; on Debian: sudo apt-get install nodejs npm"
-        )
-    subprocess.run(
-        [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=ROOT, check=True
-    )
 
 
 @main.command("page")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -358,7 +359,7 @@ def test_a_binding_objects_connect_conforms() -> None:
 def test_another_implementation_can_be_held_against_it(name: str) -> None:
     driver = drivers()[name]
     if missing := driver.lacks():
-        pytest.skip(f"lacks {', '.join(missing)}: python -m conformance install")
+        pytest.skip(f"lacks {', '.join(missing)}: make implementations")
     report = run(driver, chosen(SCENARIOS, only=SMOKE), jobs=2, times=Times(2.0))
     results = {each.id: each for each in report.results}
     assert results["data.echo"].verdict == "pass"
@@ -442,9 +443,8 @@ def test_every_word_of_the_vocabulary_is_explained() -> None:
 
 def test_the_package_of_the_implementations_pins_them() -> None:
     package = json.loads((ROOT / "package.json").read_text())
-    lock = json.loads((ROOT / "package-lock.json").read_text())
-    for name, version in package["dependencies"].items():
-        assert lock["packages"][f"node_modules/{name}"]["version"] == version
+    for version in package["dependencies"].values():
+        assert re.fullmatch(r"\d+\.\d+\.\d+", version)
     assert tomllib.loads((ROOT / "drivers" / "drivers.toml").read_text()).keys() >= {
         "python",
         "node",

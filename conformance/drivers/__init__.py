@@ -61,8 +61,7 @@ class Driver:
 
         if missing := self.lacks():
             raise DriverError(
-                f"{self.name} needs {', '.join(missing)}; run: "
-                "python -m conformance install"
+                f"{self.name} needs {', '.join(missing)}; run: make implementations"
             )
         filled = {"{python}": sys.executable, "{authority}": str(authority)}
         command = [filled.get(each, _found(each)) for each in self.command]
