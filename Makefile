@@ -16,7 +16,7 @@ help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | \
 		while read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
 
-demo: $(VENV)/.demo ## connect, TLS, STARTTLS and errors against embedded peers; no root
+demo: $(VENV)/.demo ## connect, TLS, STARTTLS, a tunnel, errors, against embedded peers; no root
 	$(BIN)/python -m wsockets demo
 
 test: debian implementations lint typecheck check sanitize ## every check; may install Debian packages

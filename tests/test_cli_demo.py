@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from click.testing import CliRunner, Result
 
 from wsockets import SocketError, connect
 from wsockets.address import format_address
+from wsockets.bridge.engines import engine_name
 from wsockets.cli import program
-from wsockets.cli.demo import bulk, servers
+from wsockets.cli.demo import bulk, devices, servers, traffic
 from wsockets.cli.demo.authority import Files, found_authority
-from wsockets.cli.demo.chapters import nobody, reply, untrusted
+from wsockets.cli.demo.chapters import nobody, reply, tunnel, untrusted
 from wsockets.cli.demo.query import first_row
 from wsockets.cli.demo.servers import Missing, Ports
 
@@ -32,6 +34,7 @@ TITLES = (
     "PostgreSQL, after its SSLRequest",
     "Where nobody listens",
     "A certificate that nobody vouches for",
+    "Packets between two devices, each in a TLS record of its own",
     "A bulk transfer, beside trio's own streams",
 )
 
@@ -65,6 +68,11 @@ def test_everything_is_shown(peer: Callable[[str], str]) -> None:
     assert re.search(
         r"^  ✓ PostgreSQL \S+ sees TLSv1.3 with TLS_", result.output, re.MULTILINE
     )
+    for engine in {engine_name(), "python"}:
+        assert re.search(
+            rf"✓ \d[\d,]* packets/s of 1,280 bytes, for \d+% of a core \({engine} ",
+            result.output,
+        )
     for name in ("wsockets", "trio SocketStream", "trio SSLStream"):
         assert f"  {name} " in result.output
     # The code of a chapter, and not its documentation.
@@ -221,6 +229,63 @@ async def test_an_error_of_postgresql_is_raised() -> None:
     async with aclosing(answer()) as chunks:
         with pytest.raises(RuntimeError, match="SFATAL Mno"):
             await first_row(chunks)
+
+
+def rate(text: str) -> int:
+    found = re.match(r"([\d,]+) packets/s", text)
+    assert found is not None
+    return int(found[1].replace(",", ""))
+
+
+async def test_packets_go_through_pairs_of_sockets_where_there_is_no_TUN(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @contextmanager
+    def refuse() -> Iterator[devices.Devices]:
+        raise PermissionError(1, "Operation not permitted")
+        yield
+
+    monkeypatch.setattr(devices, "tun_devices", refuse)
+    with devices.open_devices() as found:
+        assert "needs root" in found.what
+        assert rate(await tunnel(found, 0.2)) > 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
+async def test_packets_go_through_TUN_devices() -> None:
+    with devices.open_devices() as found:
+        assert "TUN devices" in found.what
+        assert rate(await tunnel(found, 0.2)) > 0
+
+
+def test_the_traffic_ends_with_the_tunnel(capsys: pytest.CaptureFixture[str]) -> None:
+    for what, printed in (("receive", "something came\n"), ("send", "")):
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with near, far:
+            if what == "receive":
+                near.send(b"one")
+                near.send(b"two")
+            near.close()
+            traffic.main(what, far.detach(), b"three")
+        assert capsys.readouterr().out == printed
+
+
+def test_a_network_that_is_refused_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Libc:
+        def unshare(self, flags: int) -> int:
+            return -1
+
+    monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: Libc())
+    with pytest.raises(OSError), devices.tun_devices():
+        pass
+
+
+def test_the_chosen_engine_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSOCKETS_BRIDGE_ENGINE", "python")
+    result = demo("--no-code")
+    assert "(python engine" in result.output
+    assert "(native engine" not in result.output
+    assert os.environ["WSOCKETS_BRIDGE_ENGINE"] == "python"
 
 
 async def test_a_mail_server_that_hangs_up_is_an_error() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
@@ -23,11 +24,13 @@ from rich.progress import (
 )
 
 from ... import Binding, TlsOptions
+from ...bridge.engines import engine_name
 from ..console import output_console
 from ..exits import OK
 from . import chapters
 from .authority import Files, found_authority
 from .bulk import CONTENDERS, Contender, Figures, download, measure
+from .devices import open_devices
 from .servers import Mailbox, Missing, Ports, run_mail, run_peer, run_postgresql
 from .stage import Stage
 
@@ -36,6 +39,8 @@ __all__ = ["demo_command"]
 _MIB: Final = 1 << 20
 _DRAW_EVERY: Final = 4 * _MIB
 _ROUNDS: Final = 2
+_FLOOD: Final = 1.0  # seconds
+_ENGINE: Final = "WSOCKETS_BRIDGE_ENGINE"
 
 
 @click.command("demo")
@@ -126,8 +131,30 @@ async def _perform(stage: Stage, files: Files, servers: Servers, size: int) -> N
     stage.chapter(chapters.untrusted)
     stage.error(await chapters.untrusted(secure))
 
+    stage.chapter(chapters.tunnel)
+    await _tunnels(stage)
+
     stage.chapter(download)
     stage.figures(await _transfers(stage.console, servers.ports, files, size))
+
+
+async def _tunnels(stage: Stage) -> None:
+    """With the engine that serves here; then with the other, to compare."""
+    chosen = os.environ.get(_ENGINE)
+    engines = dict.fromkeys((engine_name(), chosen or "python"))
+    with open_devices() as devices, ExitStack() as stack:
+        stack.callback(_set_engine, chosen)
+        stage.good(f"between {devices.what}")
+        for engine in engines:
+            _set_engine(engine)
+            stage.good(await chapters.tunnel(devices, _FLOOD))
+
+
+def _set_engine(name: str | None) -> None:
+    if name is None:
+        os.environ.pop(_ENGINE, None)
+    else:
+        os.environ[_ENGINE] = name
 
 
 async def _transfers(

@@ -7,12 +7,15 @@ source is printed, it is run, and what it returns is shown.
 from __future__ import annotations
 
 import re
+import secrets
+import socket as sockets
 
-from ... import Binding, ReadableStreamDefaultReader, SocketError, connect
+from ... import Binding, ReadableStreamDefaultReader, SocketError, adopt, connect
 from ...starttls import upgrade
+from .devices import Devices
 from .query import first_row, query, startup
 
-__all__ = ["mail", "nobody", "plain", "postgresql", "secured", "untrusted"]
+__all__ = ["mail", "nobody", "plain", "postgresql", "secured", "tunnel", "untrusted"]
 
 LETTER = """\
 From: demo@localhost\r
@@ -107,3 +110,18 @@ async def reply(reader: ReadableStreamDefaultReader) -> str:
             raise SocketError("the mail server hung up", code="closed")
         said += value
     return said.decode().splitlines()[-1]
+
+
+async def tunnel(devices: Devices, seconds: float) -> str:
+    """Packets between two devices, each in a TLS record of its own."""
+    here, there = sockets.socketpair()
+    key = b"tunnel", secrets.token_bytes(32)
+    near = adopt(here, secureTransport="on", psk=key)
+    far = adopt(there, secureTransport="on", psk=key, role="server")
+    async with (
+        near,
+        far,
+        near.bridge(devices.left, framing="ip", mtu=1280) as bridge,
+        far.bridge(devices.right, framing="ip", mtu=1280),
+    ):
+        return await devices.flood(bridge, seconds)
