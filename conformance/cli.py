@@ -44,7 +44,7 @@ def main() -> None:
 )
 @click.option("--all", "everything", is_flag=True, help="All that can be run here.")
 @click.option(
-    "--drivers",
+    "--table",
     "table",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A table of further implementations, like drivers/drivers.toml.",

@@ -336,6 +336,7 @@ def test_patterns_tell_where_they_stand() -> None:
 # -- implementations
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_this_library_conforms(name: str, tmp_path: Path) -> None:
     report = run(drivers()[name], SCENARIOS, jobs=4)
