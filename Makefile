@@ -1,6 +1,7 @@
 # Everything runs in an environment of its own: $(VENV), made on first use.
 VENV ?= .venv
 WORKERS ?= 4
+SECONDS ?= 600
 BIN := $(VENV)/bin
 NATIVE := wsockets/bridge/_native.abi3.so
 # What the compiler may not let pass; -fanalyzer is gcc's.
@@ -10,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help demo test check native sanitize fuzz test-all stress coverage lint format typecheck docs \
-	bench conformance implementations debian clean
+	bench conformance implementations soak debian clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | \
@@ -85,6 +86,9 @@ implementations: ## the other implementations of the API, from npm
 		cd conformance && npm install --ignore-scripts --no-package-lock --no-audit \
 			--no-fund --loglevel=error && cp package.json node_modules/installed; \
 	fi
+
+soak: $(VENV)/.dev native ## ten minutes of bridges under load, or SECONDS=…
+	$(BIN)/python -m tests.soak --seconds $(SECONDS)
 
 debian: ## the Debian packages of the tests' peers, those missing
 	@tools/debian.sh
