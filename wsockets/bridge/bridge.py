@@ -12,7 +12,8 @@ payload is in Python (with the native engine). A pump that has news calls
 
 How it comes back depends on how the bridge ended:
 
-    stopped                  both directions go on where the pump left off
+    stopped                  both directions go on where the pump left off; if the
+                             sink's end had been passed on, the writable has ended
     eof                      the directions that ended are ended, as if the end had
                              been read or written by hand; the rest goes on (of
                              packets there is no rest: the socket is closed)
@@ -407,7 +408,7 @@ class Bridge:
     def _give_back(self, pump: Pump, end: BridgeEnd) -> None:
         reason = end.reason
         left = pump.remains()
-        ended = pump.finished if reason == "eof" else frozenset[Direction]()
+        read_to_end = pump.finished if reason == "eof" else frozenset[Direction]()
         for lender, side, parts, read, written in (
             (
                 self._connection,
@@ -431,8 +432,12 @@ class Bridge:
             elif reason in _BROKEN or reason in _LOST or self._revoked is not None:
                 lender.abort(end.error)
             elif reason != "closed":
+                # An end that was sent is sent, however the rest ended; one that
+                # was received is found again by whoever reads.
                 lender.give_back(
-                    *parts, read_ended=read in ended, write_ended=written in ended
+                    *parts,
+                    read_ended=read in read_to_end,
+                    write_ended=written in pump.finished,
                 )
                 packets = self._options.framing != "stream"
                 over = reason == "idle" or (reason == "eof" and packets)
