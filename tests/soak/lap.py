@@ -230,6 +230,8 @@ class _Lap:
                 # Each is alone in its record.
                 assert len(data) == 40 + int.from_bytes(data[4:6])
             self.up.received.update(data)
+            # It is kept for tests that look at it.
+            self.peer.wire.clear()
         self._up_has_ended.set()
 
     async def _host_receives(self) -> None:
