@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from conformance.cli import main
+from conformance.drivers import ROOT
 from conformance.report import page, show, write_junit
 from conformance.results import Line, Report, Result
 from conformance.scenarios import SPECIFICATION, Scenario, load
@@ -206,3 +208,34 @@ def test_the_command_lists_the_scenarios() -> None:
 
 def test_the_clauses_are_up_to_date() -> None:
     assert invoke("clauses") == (0, "0 clauses changed\n")
+
+
+ISOLATED = """
+import socket
+from conformance.isolation import isolate
+print(isolate(), *(name for _, name in socket.if_nameindex()))
+with socket.create_server(("127.0.0.1", 0)) as server:
+    socket.create_connection(server.getsockname()).close()
+"""
+
+
+def python(*arguments: str) -> str:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+        cwd=ROOT.parent,
+    ).stdout
+
+
+def test_a_run_has_a_network_without_a_way_out_where_the_system_allows_it() -> None:
+    isolated, *interfaces = python("-c", ISOLATED).split()
+    # Containers often have no permission for it; the loopback works regardless.
+    assert isolated == "False" or interfaces == ["lo"]
+
+
+def test_the_suite_is_a_program() -> None:
+    said = python("-m", "conformance", "run", "--only", "data.echo", "--jobs", "1")
+    assert "1 of 1" in said
