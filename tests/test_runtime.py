@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import logging
 import socket
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import sniffio
+import trio
 
 from tests import loops
 from wsockets import runtime
@@ -143,6 +146,21 @@ async def test_getaddrinfo_gives_families_and_numeric_addresses() -> None:
     assert found == [(socket.AF_INET, "127.0.0.1")]
     with pytest.raises(socket.gaierror):
         await current().getaddrinfo("not-a-name.invalid", 80)
+
+
+@pytest.mark.only_trio("asyncio has no such protection")
+async def test_on_trio_protect_keeps_Ctrl_C_out() -> None:
+    protects_now = trio.lowlevel.currently_ki_protected
+    assert not protects_now()
+    assert runtime.protect(lambda: protects_now())()
+
+    # What was protected before trio was needed.
+    seen: list[bool] = []
+    watcher: Any = SimpleNamespace(wake=lambda _: seen.append(protects_now()))
+    gate = Gate(watcher)
+    gate._opening = {None: None}
+    gate.interrupt()
+    assert seen == [True]
 
 
 def test_protect_keeps_the_function() -> None:

@@ -430,7 +430,9 @@ class TestContextManager:
 
     async def test_cancelling_the_opening_closes(self) -> None:
         async with listening() as (listener, port):
-            socket = binding().connect(f"localhost:{port}", secureTransport="on")
+            socket = binding().connect(
+                f"127.0.0.1:{port}", secureTransport="on", sni="localhost"
+            )
             with loops.move_on_after(0.01) as scope:
                 async with socket:
                     pytest.fail("nobody shakes hands")

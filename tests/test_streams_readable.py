@@ -145,6 +145,7 @@ async def test_an_abandoned_read_leaves_the_queue_and_can_be_awaited_again(
         assert (await abandoned).value == b"for the first"
 
 
+@pytest.mark.only_trio("on asyncio a task is cancelled where it waits")
 async def test_a_cancelled_caller_takes_no_data(secure: Secure) -> None:
     async with connected(secure) as (socket, peer):
         reader = socket.readable.getReader()
@@ -158,6 +159,7 @@ async def test_a_cancelled_caller_takes_no_data(secure: Secure) -> None:
         assert (await reader.read()).value == b"data"
 
 
+@pytest.mark.only_trio("it counts the steps of trio's tasks")
 async def test_awaiting_a_settled_read_is_shielded(secure: Secure) -> None:
     async with connected(secure) as (socket, peer):
         reader = socket.readable.getReader()
@@ -400,6 +402,7 @@ class TestByob:
             with pytest.raises(TypeError, match="released"):
                 await reader.read(bytearray(1))
 
+    @pytest.mark.only_trio("on asyncio a task is cancelled where it waits")
     async def test_a_cancelled_caller_takes_no_data(self, secure: Secure) -> None:
         async with connected(secure) as (socket, peer):
             reader = socket.readable.getReader(mode="byob")

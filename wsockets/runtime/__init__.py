@@ -18,7 +18,15 @@ import functools
 import importlib
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    runtime_checkable,
+)
 
 import sniffio
 
@@ -29,8 +37,10 @@ Line: TypeAlias = "dict[Any, None]"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# What `protect` was given before trio, which has to be told, was needed.
+# What `protect` was given; and which event loops, once they are imported, have to
+# be told.
 _protected: Final[list[Callable[..., Any]]] = []
+_protectors: Final[list[Callable[[Callable[..., Any]], object]]] = []
 
 
 def protect(function: F) -> F:
@@ -41,6 +51,8 @@ def protect(function: F) -> F:
     asyncio.run() turns the first Ctrl-C into a cancellation.
     """
     _protected.append(function)
+    for tell in _protectors:
+        tell(function)
     return function
 
 
@@ -140,6 +152,11 @@ class Runtime(Protocol):
         In the system's order. Raises socket.gaierror.
         """
 
+
+if TYPE_CHECKING:
+    from . import _asyncio, _trio
+
+    _complete: tuple[Callable[[], Runtime], ...] = (_trio.current, _asyncio.current)
 
 # The library that sniffio tells, and who implements the seam on it.
 _RUNTIMES: Final = {"trio": "_trio", "asyncio": "_asyncio"}

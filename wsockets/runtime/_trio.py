@@ -21,7 +21,7 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from . import _protected, protect
+from . import _protected, _protectors, protect
 
 if TYPE_CHECKING:
     from . import Scope
@@ -156,5 +156,6 @@ def current() -> TrioRuntime:
         return runtime
 
 
+_protectors.append(trio.lowlevel.enable_ki_protection)
 for _function in _protected:
     trio.lowlevel.enable_ki_protection(_function)
