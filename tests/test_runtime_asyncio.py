@@ -373,6 +373,33 @@ def test_a_scope_that_was_left_cancels_nobody(run: Callable[..., Any]) -> None:
     run(main)
 
 
+def test_the_outer_of_two_scopes_is_given_up_from_inside(
+    run: Callable[..., Any],
+) -> None:
+    async def main() -> None:
+        runtime = current()
+        line: Line = {}
+        with runtime.scope() as outer, runtime.scope() as inner:
+            outer.cancel()
+            await runtime.park({})
+        assert outer.cancelled_caught
+        assert not inner.cancelled_caught
+        other = asyncio.create_task(sleep_in(line))
+        with runtime.scope() as scope:
+            scope.cancel()
+            # The other task waits before this one is told.
+            await asyncio.sleep(0)
+            await asyncio.sleep(60)
+        assert scope.cancelled_caught
+        runtime.wake(line)
+        await other
+
+    async def sleep_in(line: Line) -> None:
+        await current().park(line)
+
+    run(main)
+
+
 def test_its_deadline_can_be_moved(run: Callable[..., Any]) -> None:
     async def main() -> None:
         runtime = current()
@@ -662,11 +689,12 @@ def test_a_task_is_not_begun_inside_of_the_call(run: Callable[..., Any]) -> None
         begun.append(1)
 
     async def main() -> None:
+        loop = asyncio.get_running_loop()
         if sys.version_info >= (3, 12):
-            loop = asyncio.get_running_loop()
             loop.set_task_factory(asyncio.eager_task_factory)
         current().spawn(begin)
         assert not begun
+        loop.set_task_factory(None)
         await settle()
         assert begun
 
@@ -789,6 +817,23 @@ def test_a_loop_that_is_run_twice_has_one_runtime() -> None:
         other = asyncio.run(found())
         assert loop.run_until_complete(found()) is first
         assert other is not first
+    finally:
+        loop.close()
+
+
+def test_a_loop_that_was_shut_down_can_go_on(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    async def wait() -> Runtime:
+        await current().wait_readable(pair[0].fileno())
+        return current()
+
+    pair[1].send(b"x")
+    loop = asyncio.new_event_loop()
+    try:
+        first = loop.run_until_complete(wait())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        assert loop.run_until_complete(wait()) is first
     finally:
         loop.close()
 
