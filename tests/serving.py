@@ -7,9 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
-import trio
-
-from tests import certificates
+from tests import certificates, loops
 from tests.loopback import Secure, binding
 from wsockets import ServerSocket, Socket, listen
 
@@ -41,7 +39,7 @@ async def served(
     if secure == "on":
         members = {"secureTransport": "on", **identity(), **members}
     async with listen(address, **members) as server:
-        with trio.fail_after(WITHIN):
+        with loops.fail_after(WITHIN):
             yield server
 
 

@@ -9,8 +9,8 @@ import socket
 from typing import Any
 
 import pytest
-import trio
 
+from tests import loops
 from tests.leaks import tasks
 from tests.loopback import Secure, settle
 from tests.serving import (
@@ -36,19 +36,21 @@ from wsockets import (
     listen,
 )
 
+pytestmark = pytest.mark.every_loop
+
 
 async def until(condition: Any) -> None:
     """Until a condition that other tasks bring about holds."""
-    with trio.fail_after(20):
+    with loops.fail_after(20):
         while not condition():
-            await trio.lowlevel.checkpoint()
+            await loops.checkpoint()
 
 
 # -- accepting
 
 
 async def test_a_server_gives_open_sockets_to_whoever_iterates(secure: Secure) -> None:
-    async with served(secure) as server, trio.open_nursery() as nursery:
+    async with served(secure) as server, loops.open_nursery() as nursery:
         clients = [visitor(server) for _ in range(5)]
         count = 0
         async for found in server:
@@ -120,7 +122,7 @@ async def test_cancelling_the_stream_closes_the_server(secure: Secure) -> None:
 async def test_a_timeout_takes_no_connection_with_it() -> None:
     async with served() as server:
         reader = server.readable.getReader()
-        with trio.move_on_after(0.01):
+        with loops.move_on_after(0.01):
             await reader.read()
         with plain(server):
             found, _ = await reader.read()
@@ -390,7 +392,7 @@ async def test_a_signal_of_the_server_is_none_of_its_sockets() -> None:
 
 
 async def test_a_nursery_waits_for_its_server_and_ends_it(secure: Secure) -> None:
-    async with trio.open_nursery() as nursery:
+    async with loops.native_nursery() as (nursery, _):
         async with served(secure, nursery=nursery) as server:
             client = visitor(server)
             found = await take(server)
@@ -399,32 +401,32 @@ async def test_a_nursery_waits_for_its_server_and_ends_it(secure: Secure) -> Non
     await client.close()
     await found.close()
 
-    async with trio.open_nursery() as nursery:
+    async with loops.native_nursery() as (nursery, cancel):
         server = listen("127.0.0.1:0", nursery=nursery)
         slow = plain(server)
-        nursery.cancel_scope.cancel()
+        cancel()
     await server.closed
     slow.close()
 
-    with pytest.raises(SocketError, match="nursery is one of trio's, not str"):
+    with pytest.raises(SocketError, match=r"nursery is .*(Nursery|TaskGroup), not str"):
         listen("127.0.0.1:0", nursery="x")
 
 
 async def test_a_cancelled_nursery_gives_up_handshakes() -> None:
-    async with trio.open_nursery() as nursery:
+    async with loops.native_nursery() as (nursery, cancel):
         server = listen(
             "127.0.0.1:0", nursery=nursery, secureTransport="on", **identity()
         )
         slow = plain(server)
         await until(lambda: server.stats.handshaking == 1)
-        nursery.cancel_scope.cancel()
+        cancel()
     assert server.stats == ServerStats(1, 1, 0, 0)
     assert slow.recv(1) == b""
     slow.close()
 
 
 async def test_a_nursery_that_is_over_gets_no_server() -> None:
-    async with trio.open_nursery() as nursery:
+    async with loops.native_nursery() as (nursery, _):
         pass
     with socket.create_server(("127.0.0.1", 0)) as listening:
         with pytest.raises(RuntimeError):
@@ -436,14 +438,15 @@ async def test_a_nursery_that_is_over_gets_no_server() -> None:
         listen("127.0.0.1:0", nursery=nursery)
 
 
-def test_at_the_end_of_the_run_everything_is_closed() -> None:
+@pytest.mark.parametrize("kind", loops.LOOPS)
+def test_at_the_end_of_the_run_everything_is_closed(kind: str) -> None:
     async def main() -> ServerSocket:
         server = listen("127.0.0.1:0", secureTransport="on", **identity())
         with plain(server):
             await until(lambda: server.stats.handshaking == 1)
         return server
 
-    server = trio.run(main)
+    server = loops.run(kind, main)
     assert server.stats.handshaking == 0
     with pytest.raises(ConnectionRefusedError):
         plain(server)

@@ -35,7 +35,7 @@ from ..address import AnySocketAddress, format_address
 from ..connection import PlainConnection
 from ..errors import SocketError, as_exception, os_error
 from ..handshake import Handshake
-from ..options import SecureTransportKind
+from ..options import SecureTransportKind, check_nursery
 from ..promise import Promise, fulfilled
 from ..runtime import Line, Runtime, current, protect
 from ..runtime.gate import Gate, Want
@@ -497,11 +497,7 @@ def start_listening(
     """`listen()` with the TLS options of a binding object."""
     settings = read_listen(base, options, members)
     runtime = current()
-    if nursery is not None and not runtime.accepts_nursery(nursery):
-        raise SocketError(
-            f"nursery is one of {runtime.name}'s, not {type(nursery).__name__}",
-            code="option",
-        )
+    check_nursery(runtime, nursery)
     endpoint = open_endpoint(address, settings.own)
     try:
         server = ServerSocket._make(runtime, settings, endpoint, nursery)
