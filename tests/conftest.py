@@ -106,6 +106,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         loop = None if callspec is None else callspec.params.get("loop")
         if not isinstance(item, pytest.Function) or loop in (None, "trio"):
             continue  # pytest-trio's
+        if not inspect.iscoroutinefunction(item.obj):
+            continue  # It runs the loop itself.
         item.add_marker(loop)
         item.obj = _on(loop, item.obj)
 
