@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
-from tests import certificates
+from tests import certificates, loops
 from tests.loopback import Secure, binding
 from tests.naming import named
 from tests.servers.program import folder
 from tests.serving import identity, plain, served, take
 from wsockets import ServerSocket, ServerStats, Socket, SocketError
+
+pytestmark = pytest.mark.every_loop
 
 HEADER = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n"
 LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
@@ -45,9 +46,9 @@ def client_over(sock: socket.socket, secure: Secure) -> Socket:
 
 
 async def ends(server: ServerSocket, sock: socket.socket, failed: int) -> None:
-    with trio.fail_after(20):
+    with loops.fail_after(20):
         while server.stats.failed < failed:
-            await trio.lowlevel.checkpoint()
+            await loops.checkpoint()
     sock.settimeout(10)
     with pytest.raises(ConnectionResetError):
         if sock.recv(1) == b"":
@@ -87,7 +88,7 @@ async def test_what_follows_in_the_same_segment_is_the_connections(
                 data = header + b"hello"
                 for start in range(0, len(data), size):
                     sock.sendall(data[start : start + size])
-                    await trio.lowlevel.checkpoint()
+                    await loops.checkpoint()
                 found = await take(server)
                 assert (await found.opened).remoteAddress != sock.getsockname()
                 reader = found.readable.getReader(mode="byob")
@@ -106,7 +107,7 @@ async def test_a_header_and_a_hello_may_come_in_one_segment() -> None:
         with plain(server) as sock:
             sock.sendall(V2 + outgoing.read())
             while True:
-                incoming.write(await trio.to_thread.run_sync(sock.recv, 65536))
+                incoming.write(await loops.in_thread(sock.recv, 65536))
                 try:
                     tls.do_handshake()
                     break
@@ -186,13 +187,13 @@ async def test_a_proxy_that_resets_is_no_ones_trouble(
         with plain(server) as sock:
             sock.sendall(HEADER[:5])
             while server.stats.handshaking < 1:
-                await trio.lowlevel.checkpoint()
+                await loops.checkpoint()
             sock.setsockopt(
                 socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
             )
-        with trio.fail_after(10):
+        with loops.fail_after(10):
             while server.stats.failed < 1:
-                await trio.lowlevel.checkpoint()
+                await loops.checkpoint()
     assert "could not receive the PROXY header" in caplog.text
 
 
@@ -220,9 +221,9 @@ async def test_a_peer_that_is_not_trusted_is_who_it_is() -> None:
         with plain(server) as sock:
             # which is no ClientHello.
             sock.sendall(HEADER)
-            with trio.fail_after(10):
+            with loops.fail_after(10):
                 while server.stats.failed < 1:
-                    await trio.lowlevel.checkpoint()
+                    await loops.checkpoint()
 
 
 async def test_without_the_option_there_is_no_header() -> None:
@@ -266,7 +267,7 @@ async def test_closing_gives_up_a_header_that_is_awaited(secure: Secure) -> None
         with plain(server) as sock:
             sock.sendall(HEADER[:10])
             while server.stats.handshaking < 1:
-                await trio.lowlevel.checkpoint()
+                await loops.checkpoint()
             await server.close("enough")
             await ends(server, sock, 1)
 
@@ -276,10 +277,10 @@ async def test_a_header_that_is_complete_when_all_is_given_up_is_dropped() -> No
         with plain(server) as sock:
             sock.sendall(HEADER)
             while server.stats.accepted < 1:
-                await trio.lowlevel.checkpoint()
+                await loops.checkpoint()
             await server.close("enough")
             while server.stats.handshaking:
-                await trio.lowlevel.checkpoint()
+                await loops.checkpoint()
             sock.settimeout(10)
             with pytest.raises(ConnectionResetError):
                 if sock.recv(1) == b"":
