@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
+from tests import loops
 from tests.naming import named
 from tests.servers.program import folder
 from tests.serving import plain, served, take
 from wsockets import SocketAddress, SocketError, UnixAddress, connect, listen
+
+pytestmark = pytest.mark.every_loop
 
 
 @pytest.fixture
@@ -193,7 +195,7 @@ async def test_a_full_backlog_keeps_others_waiting() -> None:
         for count in range(1, 17):
             waiting.append(plain(server))
             while server.stats.waiting < count:
-                await trio.lowlevel.checkpoint()
+                await loops.checkpoint()
         waiting += [plain(server) for _ in range(2)]
         with socket.socket() as refused:
             refused.settimeout(0.1)
@@ -300,7 +302,7 @@ async def test_a_path_that_cannot_be_had_is_refused_at_the_call(path: Path) -> N
 
 
 async def test_a_server_that_cannot_be_made_leaves_no_file(path: Path) -> None:
-    async with trio.open_nursery() as nursery:
+    async with loops.native_nursery() as (nursery, _):
         pass
     with pytest.raises(RuntimeError):
         listen(f"unix:{path}", nursery=nursery)
