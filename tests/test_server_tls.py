@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
-from tests import certificates
+from tests import certificates, loops
 from tests.loopback import binding, settle
 from tests.serving import identity, plain, port_of, served, take, visitor
 from wsockets import (
@@ -23,6 +22,8 @@ from wsockets import (
     TlsOptions,
     listen,
 )
+
+pytestmark = pytest.mark.every_loop
 
 AUTHORITY = certificates.authority().pem
 CLIENT = certificates.client()
@@ -45,9 +46,9 @@ async def refused(client: Socket) -> SocketError:
 
 
 async def failed(server: ServerSocket, count: int) -> None:
-    with trio.fail_after(20):
+    with loops.fail_after(20):
         while server.stats.failed < count:
-            await trio.lowlevel.checkpoint()
+            await loops.checkpoint()
     assert server.stats.handshaking == 0
 
 
@@ -173,7 +174,7 @@ async def test_reload_is_for_new_connections(caplog: pytest.LogCaptureFixture) -
         before = await take(server)
         slow = plain(server)
         while server.stats.handshaking < 1:
-            await trio.lowlevel.checkpoint()
+            await loops.checkpoint()
         server.reload(identity(OTHER))
         new = visitor(server)
         after = await take(server)
@@ -386,7 +387,7 @@ async def test_a_hello_that_came_early_is_the_handshakes() -> None:
             secure = found.startTls()
             await settle()
             while True:
-                incoming.write(await trio.to_thread.run_sync(sock.recv, 65536))
+                incoming.write(await loops.in_thread(sock.recv, 65536))
                 try:
                     tls.do_handshake()
                     break
