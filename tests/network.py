@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import pytest
-import trio
 
+from tests import loops
 from wsockets.runtime import Runtime, current
 
 __all__ = [
@@ -115,9 +115,11 @@ def watched() -> tuple[Runtime, Watched]:
 
 
 def in_own_network(
-    set_up: Sequence[str], function: Callable[[], Awaitable[object]]
+    set_up: Sequence[str],
+    function: Callable[[], Awaitable[object]],
+    loop: str = "trio",
 ) -> None:
-    """Run `function` under trio in a thread with a network namespace of its own.
+    """Run `function` on a loop in a thread with a network namespace of its own.
 
     The namespace has a loopback interface that is up, and what the shell
     commands `set_up` add. It goes when its last socket does. Needs root: without
@@ -135,7 +137,7 @@ def in_own_network(
                 raise OSError(number, os.strerror(number), "unshare")
             for command in ("ip link set lo up", *set_up):
                 subprocess.run(shlex.split(command), check=True, timeout=10)
-            trio.run(function)
+            loops.run(loop, function)
         except BaseException as error:
             failures.append(error)
 
