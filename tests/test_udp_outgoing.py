@@ -16,6 +16,8 @@ from wsockets.datagram import Datagrams
 from wsockets.runtime import current
 from wsockets.udp.outgoing import BoundOutbox, ConnectedOutbox
 
+pytestmark = pytest.mark.every_loop
+
 V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
 BOTH = [(V6, "::1"), (V4, "127.0.0.1")]
 
