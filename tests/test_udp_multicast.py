@@ -7,8 +7,8 @@ import socket
 from typing import Any
 
 import pytest
-import trio
 
+from tests import loops
 from tests.naming import named
 from tests.network import in_own_network
 from wsockets import (
@@ -19,6 +19,8 @@ from wsockets import (
     UDPSocketOptions,
 )
 from wsockets.udp.multicast import prepare_multicast
+
+pytestmark = pytest.mark.every_loop
 
 # Of the scopes that a site keeps to itself (RFC 2365, RFC 4291 section 2.7).
 GROUP, OTHER, GROUP6 = "239.1.2.3", "239.1.2.4", "ff15::1:2"
@@ -35,6 +37,13 @@ NETWORK = [
 ]
 
 
+@pytest.fixture(params=loops.LOOPS)
+def runs_on(request: pytest.FixtureRequest) -> str:
+    """The event loop of a test that starts one in a network of its own."""
+    kind: str = request.param
+    return kind
+
+
 def controller(info: UDPSocketOpenInfo) -> MulticastController:
     assert info.multicastController is not None
     return info.multicastController
@@ -42,7 +51,7 @@ def controller(info: UDPSocketOpenInfo) -> MulticastController:
 
 async def next_data(info: UDPSocketOpenInfo) -> bytes:
     reader = info.readable.getReader()
-    with trio.fail_after(5):
+    with loops.fail_after(5):
         value, _ = await reader.read()
     reader.releaseLock()
     data: bytes = value.data
@@ -52,7 +61,9 @@ async def next_data(info: UDPSocketOpenInfo) -> bytes:
 @pytest.mark.parametrize(
     ("local", "group"), [("0.0.0.0", GROUP), ("::", GROUP6), ("::", GROUP)]
 )
-def test_members_get_what_is_sent_to_their_group(local: str, group: str) -> None:
+def test_members_get_what_is_sent_to_their_group(
+    local: str, group: str, runs_on: str
+) -> None:
     async def check() -> None:
         async with (
             UDPSocket(localAddress=local, multicastAllowAddressSharing=True) as one,
@@ -88,7 +99,7 @@ def test_members_get_what_is_sent_to_their_group(local: str, group: str) -> None
                 await writer.write("to both again")
                 assert await next_data(first) == b"to both again"
 
-    in_own_network(NETWORK, check)
+    in_own_network(NETWORK, check, runs_on)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +107,7 @@ def test_members_get_what_is_sent_to_their_group(local: str, group: str) -> None
     [("0.0.0.0", GROUP, OTHER), ("::", GROUP6, "ff15::9")],
 )
 def test_a_socket_gets_nothing_of_groups_that_others_have_joined(
-    local: str, mine: str, others: str
+    local: str, mine: str, others: str, runs_on: str
 ) -> None:
     async def check() -> None:
         async with (
@@ -114,10 +125,10 @@ def test_a_socket_gets_nothing_of_groups_that_others_have_joined(
                 await (await right.opened).writable.getWriter().write("for it")
                 assert await next_data(first) == b"for it"
 
-    in_own_network(NETWORK, check)
+    in_own_network(NETWORK, check, runs_on)
 
 
-def test_without_loopback_this_machine_gets_nothing_of_it() -> None:
+def test_without_loopback_this_machine_gets_nothing_of_it(runs_on: str) -> None:
     async def check() -> None:
         async with UDPSocket(localAddress="0.0.0.0") as socket:
             info = await socket.opened
@@ -131,10 +142,10 @@ def test_without_loopback_this_machine_gets_nothing_of_it() -> None:
                     await (await sender.opened).writable.getWriter().write(text)
             assert await next_data(info) == b"heard"
 
-    in_own_network(NETWORK, check)
+    in_own_network(NETWORK, check, runs_on)
 
 
-def test_a_group_without_a_way_to_it_cannot_be_joined() -> None:
+def test_a_group_without_a_way_to_it_cannot_be_joined(runs_on: str) -> None:
     async def check() -> None:
         async with UDPSocket(localAddress="0.0.0.0") as socket:
             groups = controller(await socket.opened)
@@ -144,10 +155,10 @@ def test_a_group_without_a_way_to_it_cannot_be_joined() -> None:
                 assert got.value.errno == errno.ENODEV
             assert groups.joinedGroups == ()
 
-    in_own_network([], check)
+    in_own_network([], check, runs_on)
 
 
-def test_a_group_is_joined_once_and_left_once() -> None:
+def test_a_group_is_joined_once_and_left_once(runs_on: str) -> None:
     async def check() -> None:
         async with UDPSocket(localAddress="0.0.0.0") as socket:
             groups = controller(await socket.opened)
@@ -167,7 +178,7 @@ def test_a_group_is_joined_once_and_left_once() -> None:
                 await call(GROUP)
             assert got.value.code == "state"
 
-    in_own_network(NETWORK, check)
+    in_own_network(NETWORK, check, runs_on)
 
 
 async def test_an_ipv4_socket_cannot_join_a_group_of_ipv6() -> None:
