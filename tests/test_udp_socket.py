@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import pytest
-import trio
 
+from tests import loops
 from tests.dialling import Names
 from tests.faults.test_cancellation import interrupted
 from tests.leaks import Snapshot, left_behind, tasks
@@ -33,6 +33,8 @@ from wsockets import (
     adopt,
     deny_private,
 )
+
+pytestmark = pytest.mark.every_loop
 
 V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
 LARGEST = {"127.0.0.1": 65507, "::1": 65527}
@@ -129,7 +131,7 @@ class TestOpening:
         assert caught.value.code == "option"
 
     async def test_mistakes_are_told_at_the_call(self) -> None:
-        with pytest.raises(SocketError, match="nursery is one of trio's"):
+        with pytest.raises(SocketError, match=r"nursery is .*(Nursery|TaskGroup)"):
             UDPSocket(localAddress="127.0.0.1", nursery=5)
         with pytest.raises(TypeError, match=r"UDPSocket\(\) got an unexpected"):
             UDPSocket(localaddress="127.0.0.1")  # type: ignore[call-arg]
@@ -328,7 +330,7 @@ class TestMessages:
     ) -> None:
         async with pair() as (bound, connected):
             reader = bound.readable.getReader()
-            with trio.move_on_after(0) as scope:
+            with loops.move_on_after(0) as scope:
                 await reader.read()
             assert scope.cancelled_caught
             read = reader.read()
@@ -337,7 +339,7 @@ class TestMessages:
             async def take() -> None:
                 got.append((await read).value.data)
 
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(take)
                 await settle()
                 assert got == []
@@ -397,7 +399,7 @@ class TestMessages:
                 assert caught.value.code == "refused"
 
     async def test_a_name_in_a_message_is_looked_up_in_its_turn(self) -> None:
-        release = trio.Event()
+        release = loops.Event()
 
         async def resolver(host: str, port: int) -> Iterable[tuple[int, str]]:
             await release.wait()
@@ -427,7 +429,10 @@ class TestMessages:
             assert got == [b"1", b"2"]
             assert writer.desiredSize == 65536
 
-    def test_the_interface_of_a_link_local_address_is_told_and_taken(self) -> None:
+    @pytest.mark.parametrize("runs_on", loops.LOOPS)
+    def test_the_interface_of_a_link_local_address_is_told_and_taken(
+        self, runs_on: str
+    ) -> None:
         async def check() -> None:
             index = socket.if_nametoindex("near")
             async with UDPSocket(localAddress="::") as made:
@@ -454,9 +459,13 @@ class TestMessages:
                 "ip link set far up",
             ],
             check,
+            runs_on,
         )
 
-    def test_a_kernel_that_takes_no_more_slows_the_writer_down(self) -> None:
+    @pytest.mark.parametrize("runs_on", loops.LOOPS)
+    def test_a_kernel_that_takes_no_more_slows_the_writer_down(
+        self, runs_on: str
+    ) -> None:
         """Nothing of what was taken is lost: the queue is before the kernel's."""
         count, size = 60, 1000
 
@@ -475,8 +484,8 @@ class TestMessages:
                         value, _ = await reader.read()
                         assert value.data == b"%d" % number + bytes(size)
 
-                with trio.fail_after(20):
-                    async with trio.open_nursery() as nursery:
+                with loops.fail_after(20):
+                    async with loops.open_nursery() as nursery:
                         nursery.start_soon(take)
                         for number in range(count):
                             ready = writer.ready
@@ -492,7 +501,9 @@ class TestMessages:
                 assert writer.desiredSize == 5_000
 
         in_own_network(
-            ["tc qdisc add dev lo root tbf rate 2mbit burst 2kb latency 10s"], check
+            ["tc qdisc add dev lo root tbf rate 2mbit burst 2kb latency 10s"],
+            check,
+            runs_on,
         )
 
 
@@ -546,7 +557,7 @@ class TestFailing:
             except SocketError as error:
                 told.append(error.code)
 
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(read)
             await settle()
             await info.writable.getWriter().write(b"is anybody there?")
@@ -620,7 +631,7 @@ class TestClosing:
                 results.append(await reader.read())
 
             async def resolver(host: str, port: int) -> Iterable[tuple[int, str]]:
-                await trio.sleep_forever()
+                await loops.sleep_forever()
                 raise AssertionError
 
             made = UDPSocket(localAddress="127.0.0.1", resolver=resolver)
@@ -628,7 +639,7 @@ class TestClosing:
             reader = info.readable.getReader()
             writer = info.writable.getWriter()
             queued = writer.write(UDPMessage(b"", "host.example", 9))
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(read)
                 await settle()
                 closed = made.close("enough")
@@ -738,41 +749,41 @@ class TestClosing:
             await info.writable.getWriter().closed
 
     async def test_a_nursery_that_is_cancelled_ends_it(self) -> None:
-        async with trio.open_nursery() as nursery:
+        async with loops.native_nursery() as (nursery, cancel):
             made = UDPSocket(localAddress="127.0.0.1", nursery=nursery)
             await made.opened
             await settle()
-            nursery.cancel_scope.cancel()
+            cancel()
         await made.closed
         assert fd_of(made) == -1
         with pytest.raises(SocketError, match="nursery was cancelled"):
             await (await made.opened).writable.getWriter().closed
 
     async def test_a_nursery_waits_for_the_end_of_the_socket(self) -> None:
-        with trio.fail_after(5):
-            async with trio.open_nursery() as nursery:
+        with loops.fail_after(5):
+            async with loops.native_nursery() as (nursery, _):
                 made = UDPSocket(localAddress="127.0.0.1", nursery=nursery)
                 await settle()
                 await made.close()
-            async with trio.open_nursery() as nursery:
+            async with loops.native_nursery() as (nursery, _):
                 failed = UDPSocket(localAddress="192.0.2.1", nursery=nursery)
         with pytest.raises(SocketError):
             await failed.opened
 
     @pytest.mark.parametrize("how", ["reason", "cancel", "signal", "nursery"])
     async def test_a_lookup_that_takes_too_long_can_be_given_up(self, how: str) -> None:
-        asked, ended = trio.Event(), trio.Event()
+        asked, ended = loops.Event(), loops.Event()
 
         async def resolver(host: str, port: int) -> Iterable[tuple[int, str]]:
             asked.set()
             try:
-                await trio.sleep_forever()
+                await loops.sleep_forever()
             finally:
                 ended.set()
             raise AssertionError
 
         controller = AbortController()
-        async with trio.open_nursery() as nursery:
+        async with loops.native_nursery() as (nursery, cancel):
             made = UDPSocket(
                 remoteAddress="host.example",
                 remotePort=9,
@@ -786,15 +797,15 @@ class TestClosing:
             elif how == "signal":
                 controller.abort("enough")
             elif how == "nursery":
-                nursery.cancel_scope.cancel()
+                cancel()
             else:
-                with trio.move_on_after(0):
+                with loops.move_on_after(0):
                     async with made:
                         raise AssertionError
         with pytest.raises((AbortError, SocketError)):
             await made.opened
         await made.closed
-        with trio.fail_after(5):
+        with loops.fail_after(5):
             await ended.wait()
 
     async def test_a_name_that_resolves_after_the_end_opens_nothing(self) -> None:
@@ -810,9 +821,10 @@ class TestClosing:
 
 
 class TestCancellation:
+    @pytest.mark.only_trio("it counts trio's steps")
     async def test_cancelled_at_every_step_it_leaves_nothing(self) -> None:
         async def resolver(host: str, port: int) -> Iterable[tuple[int, str]]:
-            await trio.lowlevel.checkpoint()
+            await loops.checkpoint()
             return [(V4, "127.0.0.1")]
 
         async def scenario() -> None:
@@ -827,10 +839,10 @@ class TestCancellation:
                     writer = there.writable.getWriter()
                     back = bound.writable.getWriter()
                     await writer.ready
-                    async with trio.open_nursery() as nursery:
+                    async with loops.open_nursery() as nursery:
 
                         async def answer() -> None:
-                            await trio.lowlevel.checkpoint()
+                            await loops.checkpoint()
                             message = (await bound.readable.getReader().read()).value
                             await back.write(
                                 UDPMessage(
@@ -850,7 +862,7 @@ class TestCancellation:
 
         before, running = Snapshot.take(), tasks()
         for steps in itertools.count(1):
-            with trio.CancelScope() as scope:
+            with loops.CancelScope() as scope:
                 with interrupted(steps, scope.cancel) as instrument:
                     await scenario()
             await settle()
