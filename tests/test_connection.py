@@ -976,6 +976,19 @@ def test_an_end_that_was_fetched_is_the_end_after_rejoining() -> None:
         assert receive(connection) == b""
 
 
+def test_an_end_that_was_fetched_leaves_nothing_to_go_round() -> None:
+    with indebted() as (connection, far, _):
+        far.sock.sendall(far.seal(b"last"))
+        far.end()
+        arrived(connection, 40)
+        assert receive(connection, 4) == b"last"
+        take(connection, far)
+        assert connection.rejoin() == b""
+        # Whoever borrows the SSL now frees what it went round by.
+        assert connection._detour is None
+        assert receive(connection) == b""
+
+
 def test_one_who_owes_notices_a_FIN_without_close_notify(receiver: Receiver) -> None:
     with indebted() as (connection, far, _):
         far.cut()

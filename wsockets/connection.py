@@ -234,7 +234,9 @@ class TlsConnection(_Fd):
             if count > 0:
                 parts.append(ffi.buffer(_scratch.buffer, count)[:])
             elif self._why(count) is None:
-                break  # close_notify: nothing is read any more
+                # close_notify: what was fetched behind it is nobody's.
+                self._detour.leave()
+                self._detour = None
             elif self._detour.end():
                 self._detour = None
         return b"".join(parts)

@@ -75,8 +75,12 @@ class Detour:
         """Once all is paid: give OpenSSL its fd back, unless it has yet to read."""
         if self._unread():
             return False
-        lib.SSL_set_fd(self._ssl, self._socket.fileno())
+        self.leave()
         return True
+
+    def leave(self) -> None:
+        """Give OpenSSL its fd back, whatever it has not read. All is paid."""
+        lib.SSL_set_fd(self._ssl, self._socket.fileno())
 
     def _unread(self) -> int:
         """How many bytes were fetched that OpenSSL has not taken."""
