@@ -81,7 +81,8 @@ class Report:
         told = attrs.asdict(self) | {"format": _FORMAT}
         results = told.pop("results")
         for each in results:
-            each["seconds"] = round(each["seconds"], 2)
+            # How long it took is another each time, and nobody's business.
+            del each["seconds"]
             if each["verdict"] == "pass":
                 each["lines"] = []
         head = json.dumps(told, indent=1).removesuffix("\n}")

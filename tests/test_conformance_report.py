@@ -37,7 +37,7 @@ def report(name: str, **verdicts: str) -> Report:
     for level, verdict in verdicts.items():
         lines = [GOOD, BAD] if verdict == "fail" else [GOOD]
         each = scenario(level)
-        results.append(Result(each.id, each.level, verdict, lines, 0.5))  # type: ignore[arg-type]
+        results.append(Result(each.id, each.level, verdict, lines))  # type: ignore[arg-type]
     return Report(name, f"The <{name}>", {name: "1.0"}, "a" * 40, "2026-01-02", results)
 
 
