@@ -38,6 +38,13 @@ import anyio.to_thread
 
 import wsockets
 from conformance.drivers import mutants
+from conformance.drivers.python_values import (
+    MAKERS,
+    MISSING,
+    kind_of,
+    property_of,
+    told,
+)
 from conformance.outcomes import Outcome
 from conformance.pattern import describe, pattern
 from wsockets import AbortError, Binding, Promise, TlsOptions
@@ -45,7 +52,6 @@ from wsockets import AbortError, Binding, Promise, TlsOptions
 __all__ = ["Run", "main"]
 
 _PENDING: Final = {"how": "pending"}
-_MISSING: Final = object()
 # The longest script of a peer, in seconds.
 _OVER: Final = 60.0
 
@@ -156,7 +162,7 @@ class Run:
         value = self._find(step["on"])
         if "as" in step:
             self._variables[step["as"]] = value
-        return {"how": "returned", "value": self._told(value)}
+        return {"how": "returned", "value": told(value)}
 
     async def _do_set(self, step: Mapping[str, Any]) -> Outcome:
         before = self._find(step["on"])
@@ -273,12 +279,12 @@ class Run:
                 self._watch(value)
         awaited = None if "as" in step else value
         if "then" in step:
-            awaited = getattr(value, step["then"], _MISSING)
-            if awaited is _MISSING:
+            awaited = getattr(value, step["then"], MISSING)
+            if awaited is MISSING:
                 raise Missing(step["then"])
         if isinstance(awaited, Promise):
             return await self._settled(awaited, step.get("within", self.limit), None)
-        return {"how": "returned", "value": self._told(value)}
+        return {"how": "returned", "value": told(value)}
 
     def _watch(self, promise: Promise[Any]) -> Watch:
         watch = self._watches.get(id(promise))
@@ -305,7 +311,7 @@ class Run:
             self._variables[variable] = value
         if how == "rejected":
             return {"how": "rejected", "error": self._fault(value)}
-        return {"how": "fulfilled", "value": self._told(value)}
+        return {"how": "fulfilled", "value": told(value)}
 
     def _end(self, name: str, which: str) -> Any:
         variable = f"{name}_{which}"
@@ -318,10 +324,10 @@ class Run:
 
     def _find(self, path: str) -> Any:
         first, *names = path.split(".")
-        found = self._variables.get(first, _MISSING)
+        found = self._variables.get(first, MISSING)
         for name in names:
-            found = _property(found, name)
-        if found is _MISSING:
+            found = property_of(found, name)
+        if found is MISSING:
             raise Missing(path)
         return found
 
@@ -341,17 +347,6 @@ class Run:
         if "word" in given:
             return self._reasons.setdefault(given["word"], given["word"])
         return {key: self._value(each) for key, each in given.items()}
-
-    def _told(self, value: Any) -> Any:
-        if value is None or isinstance(value, (bool, int, float)):
-            return value
-        if isinstance(value, str):
-            return {"text": value}
-        if isinstance(value, wsockets.ReadResult):
-            return {"done": value.done, "value": self._told(value.value)}
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            return {"data": describe(bytes(value))}
-        return {"kind": kind_of(value)}
 
     def _fault(self, error: BaseException) -> dict[str, Any]:
         # A reason that cannot be raised arrives in an AbortError.
@@ -376,41 +371,6 @@ class Run:
                 return str(answer.read().decode())
 
         return await anyio.to_thread.run_sync(get)
-
-
-MAKERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "bytes": lambda text: text.encode(),
-    "pattern": pattern,
-    "view": bytearray,
-    "text": str,
-    "octets": bytes,
-    "buffer": lambda text: bytearray(text.encode()),
-    "words": lambda numbers: memoryview(
-        b"".join(number.to_bytes(2, sys.byteorder) for number in numbers)
-    ).cast("H"),
-    "nothing": lambda _: None,
-    "function": lambda _: lambda: None,
-}
-
-
-def _property(value: object, name: str) -> Any:
-    """A property, by the name that it has in JavaScript."""
-    if name == "constructor":
-        return type(value)
-    if isinstance(value, BaseException) and name in ("name", "message"):
-        return type(value).__name__ if name == "name" else str(value)
-    return getattr(value, name, _MISSING)
-
-
-def kind_of(value: object) -> str:
-    """The name of a value's kind, as it is called in JavaScript."""
-    if isinstance(value, Promise):
-        return "Promise"
-    if isinstance(value, wsockets.SocketInfo):
-        return "Object"
-    if callable(value):
-        return "function"
-    return type(value).__name__
 
 
 def bound(settings: Mapping[str, Any]) -> Callable[..., Any]:
