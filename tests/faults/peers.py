@@ -16,9 +16,8 @@ import threading
 from collections.abc import AsyncIterator, Callable
 
 import attrs
-import trio
 
-from tests import certificates
+from tests import certificates, loops
 
 __all__ = [
     "WITHIN",
@@ -84,8 +83,8 @@ class _Actors:
 
     async def end(self) -> None:
         """Wait for all of them."""
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self.join)
+        with loops.CancelScope(shield=True):
+            await loops.in_thread(self.join)
 
 
 @contextlib.asynccontextmanager
@@ -146,7 +145,7 @@ async def paired(script: Script, *, buffers: int) -> AsyncIterator[socket.socket
 
 async def happened(event: threading.Event) -> None:
     """Wait for what a script tells."""
-    assert await trio.to_thread.run_sync(event.wait, WITHIN), "it did not happen"
+    assert await loops.in_thread(event.wait, WITHIN), "it did not happen"
 
 
 # -- what scripts do

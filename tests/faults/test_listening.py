@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests import certificates
+from tests import certificates, loops
 from tests.leaks import Snapshot, left_behind, tasks
 from tests.loopback import NO_LINGER, Secure, settle
 from tests.naming import named
@@ -23,6 +23,8 @@ from wsockets import ServerSocket, SocketError, listen
 
 from .peers import visiting
 from .records import ALERT, DATA, HANDSHAKE, in_the_clear, message
+
+pytestmark = pytest.mark.every_loop
 
 # The alerts of RFC 8446, section 6.
 HANDSHAKE_FAILURE = 40
@@ -33,9 +35,9 @@ NO_APPLICATION_PROTOCOL = 120
 
 async def calm(server: ServerSocket, failed: int) -> None:
     """Until so many have come to nothing, and none is under way."""
-    with trio.fail_after(20):
+    with loops.fail_after(20):
         while server.stats.failed < failed or server.stats.handshaking:
-            await trio.lowlevel.checkpoint()
+            await loops.checkpoint()
     assert server.stats.failed == failed
 
 
@@ -51,9 +53,9 @@ async def serves(server: ServerSocket) -> None:
 
 async def lingered() -> None:
     """Until what was closed here has been closed by its peer too."""
-    with trio.fail_after(20):
+    with loops.fail_after(20):
         while any("linger" in name for name in tasks()):
-            await trio.lowlevel.checkpoint()
+            await loops.checkpoint()
 
 
 async def answer(sock: socket.socket) -> bytes:
@@ -66,7 +68,7 @@ async def answer(sock: socket.socket) -> bytes:
                 data += chunk
         return data
 
-    return await trio.to_thread.run_sync(read)
+    return await loops.in_thread(read)
 
 
 def hello(
@@ -117,7 +119,7 @@ async def test_a_hello_may_come_byte_by_byte() -> None:
             # Nobody else has waited.
             await serves(server)
             while True:
-                incoming.write(await trio.to_thread.run_sync(sock.recv, 65536))
+                incoming.write(await loops.in_thread(sock.recv, 65536))
                 try:
                     tls.do_handshake()
                     break
@@ -136,7 +138,7 @@ async def test_a_hello_may_be_cut_into_many_records(size: int) -> None:
         with plain(server) as sock:
             for start in range(0, len(body), size):
                 sock.sendall(in_the_clear(HANDSHAKE, body[start : start + size]))
-            said = await trio.to_thread.run_sync(sock.recv, 65536)
+            said = await loops.in_thread(sock.recv, 65536)
             if said[0] == ALERT:
                 # OpenSSL refuses what nobody sends without malice.
                 assert size == 1
@@ -235,7 +237,7 @@ async def test_many_extensions_are_read_or_refused() -> None:
     async with served("on") as server:
         with plain(server) as sock:
             sock.sendall(extended(hello()[0], unknown))
-            said = await trio.to_thread.run_sync(sock.recv, 5)
+            said = await loops.in_thread(sock.recv, 5)
             assert said[0] in (ALERT, HANDSHAKE)
         await calm(server, 1)
         await serves(server)
@@ -351,15 +353,15 @@ async def test_without_descriptors_a_server_waits_without_being_busy(
             for sock in waiting:
                 sock.connect(address)
             server._endpoint.socket = tries.standing_for(server._endpoint.socket)
-            begun = trio.current_time()
+            begun = loops.current_time()
             # For 0.1 s, then for 0.2 s.
             while tries.count < 3:
-                assert trio.current_time() < begun + 10
-                await trio.lowlevel.checkpoint()
-            assert trio.current_time() - begun >= 0.25
+                assert loops.current_time() < begun + 10
+                await loops.checkpoint()
+            assert loops.current_time() - begun >= 0.25
             assert server.stats.accepted == 1
         while server.stats.accepted < 1 + len(waiting):
-            await trio.lowlevel.checkpoint()
+            await loops.checkpoint()
         for sock in waiting:
             if secure == "off":
                 await (await take(server)).close()
@@ -403,18 +405,22 @@ async def test_a_nursery_cancelled_at_any_moment_leaves_nothing(
     secure: Secure, turns: int
 ) -> None:
     members = {"secureTransport": "on", **identity()} if secure == "on" else {}
-    async with trio.open_nursery() as nursery:
+    async with (
+        loops.open_nursery() as others,
+        loops.native_nursery() as (nursery, cancel),
+    ):
         server = listen("127.0.0.1:0", members, nursery=nursery)
         clients = [visitor(server) for _ in range(3)]
 
         async def serve() -> None:
             async for found in server:
-                nursery.start_soon(echo, found)
+                others.start_soon(echo, found)
 
-        nursery.start_soon(serve)
+        others.start_soon(serve)
         for _ in range(turns):
-            await trio.lowlevel.checkpoint()
-        nursery.cancel_scope.cancel()
+            await loops.checkpoint()
+        cancel()
+        others.cancel_scope.cancel()
     assert not server.closed._is_pending()
     assert server.stats.handshaking == server.stats.waiting == 0
     for client in clients:
@@ -426,6 +432,7 @@ async def test_a_nursery_cancelled_at_any_moment_leaves_nothing(
 # -- many
 
 
+@pytest.mark.only_trio("it takes its time")
 @pytest.mark.timeout(180)
 async def test_two_thousand_clients_shake_hands_at_the_same_time() -> None:
     """All are connected before the first says a word; each gets its answer."""
@@ -446,7 +453,7 @@ async def test_two_thousand_clients_shake_hands_at_the_same_time() -> None:
                 clients.append(plain(server))
                 clients[-1].setblocking(False)
             while server.stats.handshaking < count:
-                await trio.lowlevel.checkpoint()
+                await loops.checkpoint()
 
             async def visit(sock: socket.socket) -> None:
                 data, tls, incoming, outgoing = hello()
@@ -472,7 +479,7 @@ async def test_two_thousand_clients_shake_hands_at_the_same_time() -> None:
                 await writer.write((await found.readable.getReader().read()).value)
                 await found.close()
 
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 for sock in clients:
                     nursery.start_soon(visit, sock)
                 nursery.start_soon(answer, (await first).value)

@@ -13,6 +13,8 @@ from wsockets import Socket, SocketError, adopt
 from .peers import end, scripted, to_the_end, visiting
 from .records import DATA, in_the_clear, message
 
+pytestmark = pytest.mark.every_loop
+
 
 def visited(address: str, **members: object) -> Socket:
     issued = certificates.server()
