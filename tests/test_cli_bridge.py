@@ -26,6 +26,7 @@ from tests.test_cli import reset, server
 from wsockets import BridgeEnd, BridgeStats, SocketError
 from wsockets.cli import program
 from wsockets.cli.ending import Ending
+from wsockets.cli.exits import EXITS
 
 WSOCKETS = (sys.executable, "-W", "error", "-m", "wsockets", "bridge")
 
@@ -550,6 +551,16 @@ def test_a_connection_that_was_adopted_has_no_domain_for_xmpp() -> None:
         )
     assert result.exit_code == 2
     assert "hostname" in result.stderr
+
+
+def test_the_help_lists_the_forms_and_every_exit_code() -> None:
+    result = parsed("--help")
+    assert result.exit_code == 0
+    assert "FD|FD,FD|unix:PATH|tun:NAME|-" in result.stdout
+    for each in EXITS:
+        assert re.search(
+            rf"^ +{each.code}  {re.escape(each.meaning)}$", result.stdout, re.MULTILINE
+        )
 
 
 def test_the_documentation_lists_every_option() -> None:
