@@ -72,6 +72,7 @@ bench: $(VENV)/.dev ## measure beside trio, asyncio, uvloop, node, haproxy and o
 	$(BIN)/python -m bench setup
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench bridge
+	$(BIN)/python -m bench server
 
 conformance: $(VENV)/.dev implementations ## this library and others against the specification
 	$(BIN)/python -m conformance run --all --html build/conformance/index.html \

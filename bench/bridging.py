@@ -153,6 +153,7 @@ MODES = {
     "tunnel": "tunnel",
     "latency": "tunnel",
     "handback": "handback",
+    "serve": "serve",
 }
 
 

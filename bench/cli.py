@@ -18,7 +18,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bench import install, namespace, plot, profiling, results, session, show
+from bench import (
+    arrivals,
+    install,
+    namespace,
+    plot,
+    profiling,
+    results,
+    servers,
+    session,
+    show,
+)
 from bench.bridges import BRIDGES, chosen
 from bench.plan import CLIENTS, HERE, MEASURES, client_named
 from bench.run import BenchError, Pin, site
@@ -232,6 +242,73 @@ def bridge(
             pin=pin,
             tick=each.tick,
             report=each.report,
+        )
+    write(found, out, console, update=update)
+
+
+@main.command()
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice([each.name for each in servers.MEASURES]),
+    help="Only this measure; may be given several times.",
+)
+@click.option(
+    "--peer",
+    "names",
+    multiple=True,
+    type=click.Choice([each.name for each in servers.SERVERS]),
+    help="Only this program; may be given several times.",
+)
+@click.option("--repeats", type=click.IntRange(1), help="Default 7; with --quick 1.")
+@click.option("--quick", is_flag=True, help="A tenth of the work: a look, no figures.")
+@click.option(
+    "--pin",
+    type=click.Choice(["same", "apart", "free"]),
+    default="apart",
+    show_default=True,
+    help="Server and clients on the same CPU, on different ones, or anywhere.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The JSON file; the picture goes beside it. Default results/server.json,"
+    " or results/partial.json where not everything is run.",
+)
+@click.option(
+    "--update",
+    is_flag=True,
+    help="Put what is measured in place of the same measures of the result file and"
+    " keep its others.",
+)
+def server(
+    only: tuple[str, ...],
+    names: tuple[str, ...],
+    repeats: int | None,
+    quick: bool,
+    pin: Pin,
+    out: Path | None,
+    update: bool,
+) -> None:
+    """Measure what it costs to accept connections, and to shake hands."""
+    console = Console()
+    measures = servers.chosen(only)
+    programs = [each for each in servers.SERVERS if not names or each.name in names]
+    repeats = repeats or (1 if quick else 7)
+    whole = update or not (only or names or quick)
+    out = out or RESULTS / ("server.json" if whole else "partial.json")
+    titles = {each.name: each.title for each in programs}
+    steps = session.bridge_steps(measures, programs, repeats)
+    with ticking(steps, console, titles) as each:
+        found = session.perform_bridges(
+            measures,
+            programs,
+            repeats=repeats,
+            quick=quick,
+            pin=pin,
+            tick=each.tick,
+            report=each.report,
+            attempt=arrivals.trial,
         )
     write(found, out, console, update=update)
 

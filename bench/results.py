@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from bench import bridges, plan
+from bench import bridges, plan, servers
 from bench.plan import REFERENCE, Measure
 
 SCHEMA = 1
@@ -264,7 +264,7 @@ def merge(old: Results, new: Results) -> Results:
     fresh = {section.name: section for section in new.sections}
     kept = {section.name: section for section in old.sections}
     merged = kept | fresh
-    known = (*plan.MEASURES, *bridges.MEASURES)
+    known = (*plan.MEASURES, *bridges.MEASURES, *servers.MEASURES)
     order = [each.name for each in known if each.name in merged]
     return attrs.evolve(
         new,

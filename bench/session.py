@@ -20,6 +20,7 @@ QUICK_PART = 0.1
 C = TypeVar("C", bound=Client)
 
 Tick = Callable[[str], None]
+Attempt = Callable[[Bridge, Sequence[Measure], Ground], Trial]
 
 
 def steps(measures: Sequence[Measure], clients: Sequence[Client], repeats: int) -> int:
@@ -185,6 +186,7 @@ def perform_row(
     repeats: int,
     missing: Mapping[str, str],
     tick: Tick,
+    attempt: Attempt = trial,
 ) -> list[Section]:
     """All bridges on the measures of one row, interleaved like `perform_one`.
 
@@ -203,7 +205,7 @@ def perform_row(
             continue
         tick(f"{row[0].row}: {bridge.name}")
         try:
-            trials[bridge.name].append(trial(bridge, row, where))
+            trials[bridge.name].append(attempt(bridge, row, where))
         except BenchError as error:
             for section in sections:
                 section.failed[bridge.name] = str(error)
@@ -229,15 +231,19 @@ def perform_bridges(
     pin: Pin = "apart",
     tick: Tick = lambda text: None,
     report: Callable[[Section], None] = lambda section: None,
+    attempt: Attempt = trial,
 ) -> Results:
-    """Run everything; `report` gets each section as soon as its row is complete."""
+    """Run everything; `report` gets each section as soon as its row is complete.
+
+    `attempt` is how one program takes the measures of one row.
+    """
     where_we_are = machine.describe()
     missing = absent(bridges)
     sections: list[Section] = []
     with ground(pin) as where:
         for row in rows_of(measures):
             scaled = [each.shortened(QUICK_PART) if quick else each for each in row]
-            found = perform_row(scaled, bridges, where, repeats, missing, tick)
+            found = perform_row(scaled, bridges, where, repeats, missing, tick, attempt)
             sections += found
             for section in found:
                 report(section)

@@ -3,9 +3,10 @@
 The pump comes as a JSON object in the last argument. The program listens on
 127.0.0.1:`port` and forwards, in both directions and without an end, each connection
 to 127.0.0.1:`backend`, or for the mode "tunnel" the packets of one connection to and
-from the packet device `tun`, an open fd. From the moment that a line comes on
-standard input, an event loop has tasks of 2 ms besides, one after the other; when
-standard input ends before, so does the program.
+from the packet device `tun`, an open fd; for "serve" it sends back what comes. From
+the moment that a line comes on standard input, an event loop has tasks of 2 ms
+besides, one after the other (servers have not); when standard input ends before, so
+does the program.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ TASK = 0.002
 TURN = 64
 HEADER = 40
 
-Mode = Literal["forward", "pipe", "tunnel", "handback"]
+Mode = Literal["forward", "pipe", "tunnel", "handback", "serve"]
 
 
 @attrs.frozen
