@@ -214,6 +214,33 @@ async def test_what_the_sink_did_not_take_is_read_from_the_socket(
         assert found == data
 
 
+@pytest.mark.parametrize("role", ["connection", "sink"])
+async def test_what_is_unread_stays_so_while_only_the_other_direction_is_bridged(
+    secure: Secure, pair: tuple[socket.socket, SocketStream], role: str
+) -> None:
+    sink, far = pair
+    clog(sink)
+    async with connected(secure) as (near, peer), connected() as (other, other_peer):
+        bridge = near.bridge(sink)
+        bridge.start()
+        await held(near, peer, b"unread")
+        await bridge.stop(0)
+        if role == "connection":
+            bridge = near.bridge(sink, direction="encrypt-only")
+            source = far
+        else:
+            bridge = other.bridge(near, direction="decrypt-only")
+            source = other_peer.tcp
+        bridge.start()
+        await source.send_all(b"up")
+        assert await peer.receive_exactly(2) == b"up"
+        await bridge.stop()
+        reader = near.readable.getReader()
+        assert (await reader.read()).value == b"unread"
+        await peer.send(b"more")
+        assert (await reader.read()).value == b"more"
+
+
 async def test_what_the_connection_did_not_take_leaves_first(
     secure: Secure, pair: tuple[socket.socket, SocketStream]
 ) -> None:

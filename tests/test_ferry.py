@@ -172,6 +172,21 @@ async def test_a_read_that_waits_is_served_while_the_other_direction_is_piped(
         await done
 
 
+async def test_what_is_unread_stays_so_while_the_other_direction_is_piped(
+    secure: Secure, pair: tuple[socket.socket, SocketStream]
+) -> None:
+    source, far = pair
+    async with connected(secure) as (near, a):
+        # As a bridge leaves it whose sink took nothing.
+        near._readable.resume(near._connection, b"unread")  # type: ignore[arg-type]
+        done = from_fd(source).pipeTo(near.writable)
+        await far.send_all(b"up")
+        assert await a.receive_exactly(2) == b"up"
+        await far.send_eof()
+        await done
+        assert (await near.readable.getReader().read()).value == b"unread"
+
+
 async def test_closing_the_writable_meanwhile_ends_that_direction_only(
     secure: Secure, pair: tuple[socket.socket, SocketStream], engine: str
 ) -> None:

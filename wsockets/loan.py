@@ -35,6 +35,7 @@ class Loan:
     """What somebody may borrow of a socket; a bridge's `Lender`."""
 
     __slots__ = (
+        "_kept",
         "_over",
         "_read",
         "_reader",
@@ -51,6 +52,8 @@ class Loan:
         # The directions that are lent now.
         self._read = False
         self._written = False
+        # What was received, of a connection that is lent but not to be read from.
+        self._kept = b""
         # The socket has ended: what it does now is no news to the borrower.
         self._over = False
         self.borrower = borrower
@@ -122,8 +125,8 @@ class Loan:
     def lend(
         self,
         *,
-        read: bool = True,
-        written: bool = True,
+        read: bool,
+        written: bool,
         wanted: Callable[[], None] | None = None,
     ) -> tuple[PlainConnection | TlsConnection, bytes]:
         socket = self._socket
@@ -144,6 +147,8 @@ class Loan:
         if written or whole:
             socket._writable.lend(wanted)
         self._read, self._written = read or whole, written or whole
+        if not read:
+            self._kept, unread = unread, b""
         return connection, unread
 
     @protect
@@ -164,8 +169,9 @@ class Loan:
             connection.owe(owed)
         else:
             owed_clear = owed + owed_clear
+        kept, self._kept = self._kept, b""
         if read:
-            socket._readable.resume(connection, unread)
+            socket._readable.resume(connection, kept + unread)
         if write_ended:
             socket._writable.lent_end()
         elif written:

@@ -313,11 +313,12 @@ class Bridge:
     def _set_off(self) -> None:
         if self._state is not _State.ARMED:
             return
-        connection, unread = self._connection.lend()
+        encrypt, decrypt = self._options.encrypt, self._options.decrypt
+        connection, unread = self._connection.lend(read=decrypt, written=encrypt)
         other, sink_unread = None, b""
         try:
             if self._other is not None:
-                other, sink_unread = self._other.lend()
+                other, sink_unread = self._other.lend(read=encrypt, written=decrypt)
             work = self._work(connection, unread, other, sink_unread)
             self._pump, self._engine = make_pump(self._runtime, work, self._on_news)
             self._fds.clear()

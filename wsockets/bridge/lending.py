@@ -32,8 +32,13 @@ class Lender(Protocol):
     async def ready(self) -> None:
         """Until the socket is open and what was written is sent."""
 
-    def lend(self) -> tuple[PlainConnection | TlsConnection, bytes]:
-        """The connection, and what was received from it and not delivered."""
+    def lend(
+        self, *, read: bool, written: bool
+    ) -> tuple[PlainConnection | TlsConnection, bytes]:
+        """The connection, and what was received from it and not delivered.
+
+        Where it is not to be `read` from, the latter stays here.
+        """
 
     def give_back(
         self,
