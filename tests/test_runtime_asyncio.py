@@ -464,6 +464,30 @@ def test_a_shield_keeps_cancellations_until_its_end(
     assert order == ["readable", "woken", "over"]
 
 
+def test_behind_a_shield_one_who_is_cancelled_can_be_woken_at_once(
+    run: Callable[..., Any],
+) -> None:
+    async def main() -> None:
+        runtime = current()
+        line: Line = {}
+
+        async def sleep() -> None:
+            with runtime.scope(shield=True):
+                await runtime.park(line)
+            await asyncio.sleep(60)
+
+        task = asyncio.create_task(sleep())
+        await settle()
+        task.cancel()
+        # Before it has a turn in which it could lie down again.
+        runtime.wake(line)
+        async with asyncio.timeout(10):
+            await asyncio.wait([task])
+        assert task.cancelled()
+
+    run(main)
+
+
 def test_a_shield_lets_turns_pass(run: Callable[..., Any]) -> None:
     async def main() -> None:
         runtime = current()

@@ -100,7 +100,7 @@ class AsyncioRuntime:
         assert task is not None
         before = task.cancelling()
         while True:
-            sleeper = Sleeper(self._loop, line)
+            sleeper = Sleeper(self._loop, line, self._debts, task)
             try:
                 if self._due:
                     self._debts.pay()

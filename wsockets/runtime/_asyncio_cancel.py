@@ -77,14 +77,20 @@ class Debts:
 
     def is_kept_out(self) -> bool:
         """Whether a shield keeps out the cancellation that has just been raised."""
-        task = asyncio.current_task()
+        shield = self.shield_of(asyncio.current_task())
+        if shield is None:
+            return False
+        shield.has_kept_out = True
+        return True
+
+    def shield_of(self, task: Task | None) -> Scope | None:
+        """What keeps out a cancellation of `task` now, if anything does."""
         scope = None if task is None else self.scopes.get(task)
         while scope is not None and not scope.told:
             if scope.shield:
-                scope.has_kept_out = True
-                return True
+                return scope
             scope = scope.outer
-        return False
+        return None
 
 
 @final

@@ -20,7 +20,7 @@ from contextvars import Context
 from types import coroutine
 from typing import Any, Final, TypeAlias, final
 
-from ._asyncio_cancel import Debts
+from ._asyncio_cancel import Debts, Task
 
 __all__ = ["Poll", "Released", "Sleeper"]
 
@@ -97,18 +97,30 @@ class _Future:
 class Sleeper(_Future):
     """A task in a line."""
 
-    __slots__ = ("_line", "woken")
+    __slots__ = ("_debts", "_line", "_task", "woken")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, line: dict[Any, None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        line: dict[Any, None],
+        debts: Debts,
+        task: Task,
+    ) -> None:
         super().__init__(loop)
         self._line = line
+        self._debts = debts
+        self._task = task
         self.woken = False
         line[self] = None
 
     def _leave(self) -> None:
-        self._line.pop(self, None)
+        # Behind a shield it will sleep on, and may be woken before it gets there.
+        if self._debts.shield_of(self._task) is None:
+            self.leave()
 
-    leave = _leave
+    def leave(self) -> None:
+        """Be in the line no more."""
+        self._line.pop(self, None)
 
     def wake(self) -> None:
         """Let the task go on; whoever calls has taken it out of the line."""
