@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -325,6 +326,34 @@ async def test_a_socket_that_is_closed_here_ends_the_pipe(
             with pytest.raises(TypeError):
                 await done
         await closed
+
+
+@pytest.fixture
+def crowd() -> Iterator[None]:
+    """More open files than select(2) can count."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    taken: list[int] = []
+    try:
+        while not taken or taken[-1] < 1024:
+            taken.append(os.dup(0))
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_socket_can_be_aborted_whatever_the_numbers_of_its_descriptors(
+    crowd: None,
+) -> None:
+    async with connected() as (near, a), connected() as (far, b):
+        done = near.readable.pipeTo(far.writable, preventAbort=True)
+        await a.send(b"x")
+        assert await b.receive_exactly(1) == b"x"
+        near.close(ValueError("mine"))
+        await done
+        await near.closed
 
 
 async def test_a_broken_descriptor_is_the_destinations_error(secure: Secure) -> None:

@@ -409,7 +409,7 @@ class Link:
             return
         # Not abandoned: the other one's connection shall be of use afterwards.
         pump.stop(_AT_ONCE)
-        select.select([pump.fileno()], [], [], _GRACE)
+        _wait_for(pump)
         if pump.ended is None:
             pump.abandon()
         remains = pump.remains()
@@ -426,3 +426,14 @@ class Link:
             else:
                 other.give_back(*parts, read_ended=False, write_ended=False)
         self._wake_all()
+
+
+def _wait_for(pump: Pump) -> None:
+    """Block until it has ended, or might as well be given up."""
+    try:
+        fd = pump.fileno()
+    except OSError:
+        return  # no descriptor is left
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    poll.poll(_GRACE * 1000)
