@@ -12,7 +12,7 @@ may take both over.
                                   the callbacks: they refuse when in doubt
     connections.py · sessions.py  before the handshake, right after it, at the end
     detour.py                     round the fd, while older records must be sent first
-    report.py · info.py           failures in words, facts as a value
+    report.py · info.py · details.py   failures in words, facts as values
     openssl.py                    what pyOpenSSL has no words for
 
 A connection goes through these, in order: `check_options` when it is asked for;
@@ -31,6 +31,7 @@ from .connections import (
     finish_handshake,
     server_connection,
 )
+from .details import CipherInfo, EphemeralKeyInfo, TlsDetails, tls_details
 from .detour import Detour
 from .info import TlsInfo, tls_info
 from .names import TlsNames, tls_names
@@ -40,10 +41,13 @@ from .server_names import ServerNames
 from .sessions import SessionCache, keeps_sessions, store_session
 
 __all__ = [
+    "CipherInfo",
     "ClientAuth",
     "Detour",
+    "EphemeralKeyInfo",
     "ServerNames",
     "SessionCache",
+    "TlsDetails",
     "TlsInfo",
     "TlsNames",
     "TlsOptions",
@@ -55,6 +59,7 @@ __all__ = [
     "keeps_sessions",
     "server_connection",
     "store_session",
+    "tls_details",
     "tls_error",
     "tls_info",
     "tls_names",

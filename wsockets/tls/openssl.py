@@ -37,6 +37,7 @@ __all__ = [
     "current_der",
     "current_session",
     "der",
+    "encoded",
     "failure",
     "ffi",
     "functions",
@@ -51,9 +52,11 @@ __all__ = [
     "set_name_select",
     "set_verify",
     "share_store",
+    "ticket",
     "truncation",
     "use_context",
     "verified",
+    "verify_error",
     "was_reused",
 ]
 
@@ -194,28 +197,48 @@ def verified(connection: SSL.Connection) -> bool:
     return bool(lib.SSL_get_verify_result(connection._ssl) == lib.X509_V_OK)
 
 
+def verify_error(connection: SSL.Connection) -> str | None:
+    """What OpenSSL has against the peer's certificate, in its words; or None."""
+    result = lib.SSL_get_verify_result(connection._ssl)
+    if result == lib.X509_V_OK:
+        return None
+    text = ffi.string(lib.X509_verify_cert_error_string(result))
+    return str(text.decode("ascii", "replace"))
+
+
 def current_session(connection: SSL.Connection) -> int:
     """The address of the SSL_SESSION in use, 0 without one; to compare only."""
     return address(lib.SSL_get_session(connection._ssl))
 
 
 def has_ticket(session: SSL.Session) -> bool:
-    """Whether a server gave a ticket for `session`, without which TLS 1.3 has none.
+    """Whether a server gave a ticket for `session`, without which TLS 1.3 has none."""
+    return ticket(encoded(session)) is not None
 
-    No function says so. The ticket is the member [10] of SSL_SESSION's ASN.1 form.
-    """
+
+def encoded(session: SSL.Session) -> bytes:
+    """`session` as DER, OpenSSL's own form of it. Holds its secrets."""
     pointer = session._session
     length = lib.i2d_SSL_SESSION(pointer, ffi.NULL)
     buffer = ffi.new("unsigned char[]", length)
     lib.i2d_SSL_SESSION(pointer, ffi.new("unsigned char **", buffer))
-    encoded = bytes(ffi.buffer(buffer, length))
-    position, _ = _contents(encoded, 0)
-    while position < length:
-        start, size = _contents(encoded, position)
-        if encoded[position] == 0xAA:
-            return True
+    return bytes(ffi.buffer(buffer, length))
+
+
+def ticket(session: bytes) -> bytes | None:
+    """The ticket that a server gave for an encoded session, or None.
+
+    No function says so. The ticket is the member [10] of SSL_SESSION's ASN.1 form,
+    an OCTET STRING.
+    """
+    position, _ = _contents(session, 0)
+    while position < len(session):
+        start, size = _contents(session, position)
+        if session[position] == 0xAA:
+            inner, length = _contents(session, start)
+            return session[inner : inner + length]
         position = start + size
-    return False
+    return None
 
 
 def _contents(encoded: bytes, position: int) -> tuple[int, int]:
