@@ -10,18 +10,21 @@ asyncio keeps its own as long as it runs, and libuv for good.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import re
+import resource
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 import attrs
 import sniffio
 import trio
 
-__all__ = ["Snapshot", "left_behind", "tasks"]
+__all__ = ["Snapshot", "few_descriptors", "left_behind", "tasks"]
 
 KEPT_THREAD = re.compile(r"Trio thread \d+|asyncio_\d+|libuv-worker")
 
@@ -65,6 +68,25 @@ def left_behind(before: Snapshot, *, within: float = 2.0) -> list[str]:
         while (found := Snapshot.take().news(before)) and time.monotonic() < deadline:
             time.sleep(0.01)
     return found
+
+
+@contextlib.contextmanager
+def few_descriptors(left: int) -> Iterator[None]:
+    """Let this process open only so many more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    first = os.dup(0)
+    top = max(int(name) for name in os.listdir("/proc/self/fd"))
+    taken = [first]
+    # Free numbers below the limit would serve.
+    while taken[-1] < top:
+        taken.append(os.dup(0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1 + left, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in taken:
+            os.close(fd)
 
 
 def tasks() -> Counter[str]:

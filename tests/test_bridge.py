@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import fcntl
 import gc
 import logging
@@ -27,6 +28,7 @@ import pytest
 
 from tests import certificates, loops
 from tests.bridge.harness import ENGINES
+from tests.leaks import few_descriptors
 from tests.loopback import Peer, Secure, binding, connected, listening, settle
 from tests.wires import SocketStream
 from wsockets import (
@@ -701,6 +703,29 @@ async def test_descriptors_may_run_out_when_it_begins(
             assert isinstance(end.error, SocketError)
             assert end.error.errno == 24
             assert not near.readable.locked and not other.readable.locked
+        await peer.send(b"still there")
+        assert (await near.readable.getReader().read()).value == b"still there"
+
+
+@pytest.mark.parametrize("left", range(6))
+async def test_where_none_is_left_for_the_engine_the_socket_is_as_before(
+    secure: Secure, pair: tuple[socket.socket, SocketStream], left: int
+) -> None:
+    sink, _ = pair
+    async with connected(secure) as (near, peer):
+        async with near.bridge(sink):
+            pass  # what is opened once has been
+        await settle()
+        bridge = near.bridge(sink)
+        with few_descriptors(left):
+            bridge.start()
+            await settle()
+            end = bridge._end
+        if end is not None:
+            assert end.reason == "closed"
+            assert isinstance(end.error, SocketError)
+            assert end.error.errno == errno.EMFILE
+        await bridge.stop()
         await peer.send(b"still there")
         assert (await near.readable.getReader().read()).value == b"still there"
 

@@ -5,6 +5,7 @@ That they obey the standard like any other pipe is shown by test_streams_pipe.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import resource
@@ -17,10 +18,11 @@ import pytest
 
 from tests import loops
 from tests.bridge.harness import ENGINES
+from tests.leaks import few_descriptors
 from tests.loopback import Peer, Secure, connected
 from tests.loops import settle
 from tests.wires import SocketStream
-from wsockets import Promise, Socket, from_fd, to_fd
+from wsockets import AbortSignal, Promise, Socket, from_fd, to_fd
 from wsockets.ferry import Link, ferry_between
 
 pytestmark = pytest.mark.every_loop
@@ -326,6 +328,44 @@ async def test_a_socket_that_is_closed_here_ends_the_pipe(
             with pytest.raises(TypeError):
                 await done
         await closed
+
+
+@pytest.mark.parametrize("left", range(7))
+async def test_where_no_descriptor_is_left_a_pipe_goes_the_long_way(
+    secure: Secure, left: int
+) -> None:
+    async with connected(secure) as (near, a), connected() as (far, b):
+        before = near.readable.pipeTo(far.writable, signal=AbortSignal.timeout(0))
+        with contextlib.suppress(Exception):
+            await before  # what is opened once has been
+    async with connected(secure) as (near, a), connected() as (far, b):
+        with few_descriptors(left):
+            done = near.readable.pipeTo(far.writable)
+            await settle()
+        await a.send(b"all the same")
+        assert await b.receive_exactly(12) == b"all the same"
+        await a.end()
+        await done
+
+
+@pytest.mark.parametrize("left", range(7))
+async def test_where_no_descriptor_is_left_devices_keep_none(
+    pair: tuple[socket.socket, SocketStream], left: int
+) -> None:
+    sink, far = pair
+    async with connected(allowHalfOpen=True) as (near, a):
+        source, target = from_fd(sink), to_fd(sink)
+        with few_descriptors(left):
+            up, down = source.pipeTo(near.writable), near.readable.pipeTo(target)
+            await settle()
+        await far.send_all(b"up")
+        assert await a.receive_exactly(2) == b"up"
+        await a.send(b"down")
+        assert await receive_exactly(far, 4) == b"down"
+        await far.send_eof()
+        await a.end()
+        await up
+        await down
 
 
 @pytest.fixture

@@ -263,12 +263,13 @@ class Link:
     @protect
     def _set_off(self) -> None:
         decrypt, encrypt = "decrypt" in self._lines, "encrypt" in self._lines
-        near, unread = self._near.lend(
-            read=decrypt, written=encrypt, wanted=self._on_wanted
-        )
+        near, unread = None, b""
         other, other_unread = None, b""
         fds: list[int] = []
         try:
+            near, unread = self._near.lend(
+                read=decrypt, written=encrypt, wanted=self._on_wanted
+            )
             if self._far is not None:
                 other, other_unread = self._far.lend(
                     read=encrypt, written=decrypt, wanted=self._on_wanted
@@ -278,7 +279,8 @@ class Link:
             else:
                 source = self._descriptors["encrypt"].fd if encrypt else -1
                 target = self._descriptors["decrypt"].fd if decrypt else -1
-                fds += [-1 if fd < 0 else os.dup(fd) for fd in (source, target)]
+                for fd in (source, target):
+                    fds.append(-1 if fd < 0 else os.dup(fd))
                 far = End(fds[0], fds[1])
             fds.append(os.dup(near.socket.fileno()))
             work = Work(
@@ -291,20 +293,28 @@ class Link:
                 to_connection=other_unread,
             )
             pump, _ = make_pump(self._runtime, work, self._on_news)
-        except BaseException:
+            fds.clear()
+            pump.start()
+        except BaseException as error:
             for fd in fds:
                 if fd >= 0:
                     os.close(fd)
             self._give_up = True
-            self._near.give_back(unread, b"", b"", read_ended=False, write_ended=False)
+            if near is not None:
+                self._near.give_back(
+                    unread, b"", b"", read_ended=False, write_ended=False
+                )
             if other is not None and self._far is not None:
                 self._far.give_back(
                     other_unread, b"", b"", read_ended=False, write_ended=False
                 )
+            if isinstance(error, (OSError, SocketError)):
+                # No descriptor or thread is left, and the long way needs none; or
+                # a connection has failed, which its streams tell.
+                return
             raise
         self._pump = pump
         self._under_way = frozenset(self._lines)
-        pump.start()
 
     @protect
     def _on_news(self) -> None:

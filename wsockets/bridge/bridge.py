@@ -322,6 +322,7 @@ class Bridge:
             work = self._work(connection, unread, other, sink_unread)
             self._pump, self._engine = make_pump(self._runtime, work, self._on_news)
             self._fds.clear()
+            self._pump.start()
         except BaseException:
             self._connection.give_back(
                 unread, b"", b"", read_ended=False, write_ended=False
@@ -332,7 +333,6 @@ class Bridge:
                 )
             raise
         self._state = _State.RUNNING
-        self._pump.start()
 
     def _work(
         self,

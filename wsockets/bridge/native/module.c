@@ -249,8 +249,11 @@ static PyObject *session_object_start(PyObject *object, PyObject *args)
     error = engine_start(self->session);
     Py_END_ALLOW_THREADS
     if (error) {
-        self->running = false;
+        /* It may be abandoned, like any other that never was started. */
+        self->started = self->running = false;
+        self->session->news = NULL;
         Py_CLEAR(self->owner);
+        Py_CLEAR(self->queue);
         Py_DECREF(object);
         return os_error(error);
     }
