@@ -21,9 +21,12 @@ import pytest
 
 import wsockets
 from wsockets import SocketError
+from wsockets.early import SocketInitMembers
 from wsockets.mixed_options import AdoptMembers, UpgradeMembers
 from wsockets.options import SocketOptionsMembers
 from wsockets.server import ListenMembers, ReloadMembers
+from wsockets.socket_listener import SocketListenerMembers
+from wsockets.socket_options import SystemOptionsMembers
 from wsockets.tls import TlsOptionsMembers
 from wsockets.udp.options import UDPSocketOptionsMembers
 
@@ -34,10 +37,14 @@ IDL = webidl.read()
 
 # Dictionaries that are classes here; the others exist as keywords only.
 DICTIONARY_CLASSES: dict[str, Any] = {
+    "CipherInfo": wsockets.CipherInfo,
+    "EphemeralKeyInfo": wsockets.EphemeralKeyInfo,
     "ReadableStreamReadResult": wsockets.ReadResult,
     "SocketAddress": wsockets.SocketAddress,
     "SocketInfo": wsockets.SocketInfo,
     "SocketOptions": wsockets.SocketOptions,
+    "SocketStats": wsockets.SocketStats,
+    "SystemOptions": wsockets.SystemOptions,
     "TlsOptions": wsockets.TlsOptions,
     "UDPMessage": wsockets.UDPMessage,
     "UDPSocketOpenInfo": wsockets.UDPSocketOpenInfo,
@@ -56,7 +63,7 @@ INTERFACE_CLASSES: dict[str, Any] = {
 ADDITIONS: dict[str, set[str]] = {
     "ReadableStreamReadResult": {"count", "index"},  # it is a tuple
     "ServerSocket": {"stats"},
-    "Socket": {"bridge", "tls_info"},
+    "Socket": {"bridge", "system_options", "tls_info"},
     "SocketAddress": {"numeric"},
 }
 # Names that the files define, and that are no classes here.
@@ -251,6 +258,18 @@ def test_an_async_iterable_works_with_async_for(
     assert callable(inspect.getattr_static(INTERFACE_CLASSES[interface], "__aiter__"))
 
 
+def test_a_socket_is_a_target_of_events_in_addition_to_its_interface() -> None:
+    # The Sockets API's interface has no base, and the early draft's has this one.
+    assert issubclass(wsockets.Socket, wsockets.EventTarget)
+    inherited = IDL.members("EventTarget")
+    del inherited["constructor"]
+    assert {
+        name: member
+        for name, member in IDL.members("Socket").items()
+        if name in inherited
+    } == inherited
+
+
 def test_connect_is_a_function_and_a_method_of_a_binding() -> None:
     member = IDL.interfaces["Connect"].members["connect"]
     check_arguments(wsockets.connect, member, bound=True)
@@ -313,7 +332,13 @@ def test_a_dictionary_member_exists_in_both_spellings_with_its_default(
     if cls is wsockets.ReadResult:
         assert field.name in cls._fields
         return
-    attribute = attrs.fields_dict(cls)[field.name]
+    attribute = attrs.fields_dict(cls).get(field.name)
+    if attribute is None:
+        # One specification's name for what is another's, or derived from it.
+        assert isinstance(inspect.getattr_static(cls, field.name), property)
+        if field.default is not MISSING:
+            assert getattr(cls(), field.name) == field.default
+        return
     default = attribute.default
     if field.required:
         assert default is attrs.NOTHING
@@ -354,6 +379,9 @@ def test_a_dictionary_has_no_members_that_are_neither_standard_nor_listed(
         ("ReloadOptions", ReloadMembers),
         ("ListenOptions", ListenMembers),
         ("UDPSocketOptions", UDPSocketOptionsMembers),
+        ("SocketInit", SocketInitMembers),
+        ("SystemOptions", SystemOptionsMembers),
+        ("SocketListenerInit", SocketListenerMembers),
     ],
 )
 def test_type_checkers_know_every_member_in_both_spellings(
@@ -362,6 +390,8 @@ def test_type_checkers_know_every_member_in_both_spellings(
     known = [*IDL.fields(name)]
     if name in ("AdoptOptions", "ListenOptions"):  # as their comments say
         known += IDL.fields("SocketOptions")
+    if name == "SocketListenerInit":
+        known += {*IDL.fields("ListenOptions"), *IDL.fields("SocketOptions")}
     expected = {each for field in known for each in {field, snake(field)}}
     assert set(members.__annotations__) == expected
     assert members.__total__ is False
@@ -423,6 +453,7 @@ async def test_attributes_of_live_objects_cannot_be_set_or_deleted() -> None:
         async with (
             wsockets.adopt(ours) as made,
             wsockets.UDPSocket(localAddress="127.0.0.1") as datagrams,
+            wsockets.SocketListener(local="127.0.0.1:0") as listener,
         ):
             opened = await datagrams.opened
             controller = wsockets.AbortController()
@@ -440,6 +471,9 @@ async def test_attributes_of_live_objects_cannot_be_set_or_deleted() -> None:
                 "Socket": made,
                 "SocketInfo": await made.opened,
                 "UDPSocket": datagrams,
+                "SocketDataEvent": wsockets.SocketDataEvent("data"),
+                "SocketEvent": wsockets.SocketEvent("socket", socket=made),
+                "SocketListener": listener,
                 "UDPSocketOpenInfo": opened,
                 "WritableStream": made.writable,
                 "WritableStreamDefaultWriter": writer,
@@ -453,6 +487,10 @@ async def test_attributes_of_live_objects_cannot_be_set_or_deleted() -> None:
     for name, value in (
         ("SocketAddress", wsockets.SocketAddress("localhost", 1)),
         ("SocketOptions", wsockets.SocketOptions()),
+        ("SocketStats", wsockets.SocketStats()),
+        ("SystemOptions", wsockets.SystemOptions()),
+        ("CipherInfo", wsockets.CipherInfo("a", "b", "c")),
+        ("EphemeralKeyInfo", wsockets.EphemeralKeyInfo("a", "b", 1)),
         ("TlsOptions", wsockets.TlsOptions()),
         ("Binding", wsockets.Binding()),
         ("UDPMessage", wsockets.UDPMessage(b"")),

@@ -248,8 +248,8 @@ class TestOpening:
                 with pytest.raises(AttributeError):
                     setattr(socket, name, 1)
 
-    def test_a_socket_is_not_constructed(self) -> None:
-        with pytest.raises(TypeError, match="connect"):
+    def test_a_socket_is_not_constructed_without_an_address(self) -> None:
+        with pytest.raises(SocketError, match="remote"):
             Socket()
 
 

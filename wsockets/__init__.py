@@ -17,6 +17,7 @@ from .connect import Binding, adopt, connect
 from .create_bridge import create_bridge, createBridge
 from .descriptors import from_fd, to_fd
 from .dial import Policy, Resolver, deny_private
+from .early import SocketDataEvent, SocketStats
 from .errors import AbortError, ErrorCode, SocketError
 from .events import Event, EventTarget
 from .options import SecureTransportKind, SocketOptions
@@ -24,6 +25,8 @@ from .promise import Promise
 from .server import ServerSocket, ServerStats, listen
 from .socket import Socket
 from .socket_info import SocketInfo
+from .socket_listener import SocketEvent, SocketListener
+from .socket_options import SystemOptions
 from .streams import (
     ReadableStream,
     ReadableStreamAsyncIterator,
@@ -33,7 +36,7 @@ from .streams import (
     WritableStream,
     WritableStreamDefaultWriter,
 )
-from .tls import SessionCache, TlsInfo, TlsOptions
+from .tls import CipherInfo, EphemeralKeyInfo, SessionCache, TlsInfo, TlsOptions
 from .udp import (
     MulticastController,
     SocketDnsQueryType,
@@ -54,6 +57,8 @@ __all__ = [
     "BridgeFlow",
     "BridgeOptions",
     "BridgeStats",
+    "CipherInfo",
+    "EphemeralKeyInfo",
     "ErrorCode",
     "Event",
     "EventTarget",
@@ -72,10 +77,15 @@ __all__ = [
     "SessionCache",
     "Socket",
     "SocketAddress",
+    "SocketDataEvent",
     "SocketDnsQueryType",
     "SocketError",
+    "SocketEvent",
     "SocketInfo",
+    "SocketListener",
     "SocketOptions",
+    "SocketStats",
+    "SystemOptions",
     "TlsInfo",
     "TlsOptions",
     "UDPMessage",

@@ -264,6 +264,11 @@ class SocketAddress:
     port: int = attrs.field(converter=_port)
 
     @property
+    def address(self) -> str:
+        """`hostname`, by the name that the early draft has for it."""
+        return self.hostname
+
+    @property
     def numeric(self) -> tuple[socket.AddressFamily, str] | None:
         """Family and address where `hostname` is a numeric address, else None."""
         if ":" in self.hostname:

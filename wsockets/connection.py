@@ -38,7 +38,7 @@ from .runtime.gate import Want
 from .streams.channel import Channel
 
 if TYPE_CHECKING:
-    from .tls import TlsInfo
+    from .tls import TlsDetails, TlsInfo
 
 __all__ = ["Connection", "PlainConnection", "TlsConnection"]
 
@@ -214,6 +214,10 @@ class TlsConnection(_Fd):
     def info(self) -> TlsInfo:
         """What was negotiated, and with whom."""
         return tls.tls_info(self._tls)
+
+    def details(self) -> TlsDetails:
+        """The same in the early draft's words, certificates and session included."""
+        return tls.tls_details(self._tls)
 
     def owe(self, records: bytes) -> None:
         """Send `records`, made by this connection's SSL, before anything else."""

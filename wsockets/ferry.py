@@ -279,8 +279,7 @@ class Link:
             else:
                 source = self._descriptors["encrypt"].fd if encrypt else -1
                 target = self._descriptors["decrypt"].fd if decrypt else -1
-                for fd in (source, target):
-                    fds.append(-1 if fd < 0 else os.dup(fd))
+                fds.extend(-1 if fd < 0 else os.dup(fd) for fd in (source, target))
                 far = End(fds[0], fds[1])
             fds.append(os.dup(near.socket.fileno()))
             work = Work(

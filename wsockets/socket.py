@@ -43,6 +43,7 @@ import attrs
 
 from .bridge import Bridge, BridgeOptions
 from .connection import Connection, PlainConnection, TlsConnection
+from .early import EarlyMembers, begin
 from .errors import SocketError, as_exception
 from .ferry import ferry_between
 from .handshake import Handshake, Security
@@ -68,6 +69,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .bridge import BridgeMembers
+    from .early import SocketInitMembers
+    from .early.upgrade import Upgrade
     from .tls import TlsInfo
 
 __all__ = ["Socket"]
@@ -123,10 +126,30 @@ _UPGRADE_REFUSED: Final = {
 
 
 @final
-class Socket:
+class Socket(EarlyMembers):
     """A TCP connection, plain or TLS, to be read from and written to.
 
-    Made by `connect()`, `adopt()` and `startTls()`.
+    Made by `connect()`, `adopt()` and `startTls()`; and by its constructor, which
+    connects to `remote` as the early draft of the API has it. Its members:
+
+    - `type`: "tcp", "tls", or the name of a protocol, which is TLS that has to
+      agree on it (ALPN).
+    - `remote`: {"address" or "hostname", "port"}; `local`: where to connect from.
+    - `body`: what to send, and then the end: str, bytes-like, a ReadableStream, a
+      file, an iterable or async iterable of chunks, an awaitable, or a function that
+      gives one of these. If it fails the socket is aborted.
+    - `signal`: ends the socket when it is aborted.
+    - `readyTimeout`, `idleTimeout`: in milliseconds, until it is open and without a
+      byte either way. 0 is no limit of idling; without a readyTimeout connection
+      and handshake have 30 seconds each.
+    - `servername`, `session` (a SessionCache) and the members of TlsOptions, for
+      TLS now or later.
+    - `noDelay` (as everywhere here True by default), `ttl`, `sendBufferSize`,
+      `receiveBufferSize` and the other members of SystemOptions.
+    - `allowPooling` has no effect: each socket is a connection of its own.
+
+    SocketError (code "option" or "address") for what cannot be right; RuntimeError
+    outside of an event loop.
     https://sockets-api.proposal.wintertc.org/#socket-class
     """
 
@@ -156,7 +179,7 @@ class Socket:
     _closed: _Closed
     _connection: Connection | None
     _gate: Gate
-    _loans: tuple[Loan, ...]
+    _loans: tuple[Loan | Upgrade, ...]
     _nursery: object
     _on_end: list[Callable[[], None]] | None
     _opened: _Opened
@@ -171,8 +194,15 @@ class Socket:
     _upgraded: bool
     _writable: DirectWritable
 
-    def __init__(self) -> None:
-        raise TypeError("a Socket is made by connect() or adopt()")
+    def __init__(
+        self,
+        init: object = None,
+        /,
+        *,
+        nursery: object = None,
+        **members: Unpack[SocketInitMembers],
+    ) -> None:
+        begin(self, init, members, nursery)
 
     @classmethod
     def _make(
@@ -183,6 +213,17 @@ class Socket:
         nursery: object = None,
     ) -> Socket:
         self = cls.__new__(cls)
+        self._set_up(runtime, options, security, nursery)
+        return self
+
+    def _set_up(
+        self,
+        runtime: Runtime,
+        options: SocketOptions,
+        security: Security,
+        nursery: object,
+    ) -> None:
+        super().__init__()
         self._runtime = runtime
         self._options = options
         self._security = security
@@ -207,7 +248,6 @@ class Socket:
             self._obey(options.signal)
         if nursery is not None:
             runtime.spawn(self._guard, nursery=nursery, name="wsockets socket")
-        return self
 
     # -- the specification's members
 
@@ -437,7 +477,12 @@ class Socket:
             return
         sock = connection.socket
         try:
-            info = info_of(sock, alpn, self._security.announced)
+            info = info_of(
+                sock,
+                alpn,
+                self._security.announced,
+                secure=isinstance(connection, TlsConnection),
+            )
         except BaseException:
             connection.close()
             raise
@@ -477,6 +522,10 @@ class Socket:
         if self._secure_transport == "starttls" or self._upgraded:
             return None
         return ferry_between(self, destination)
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._upgraded or self._state is _State.CLOSED
 
     @property
     def _is_open(self) -> bool:
@@ -522,9 +571,9 @@ class Socket:
             # Nobody will want the connection any more.
             self._upgraded_away(SocketError("the upgrade was given up", code="closed"))
             raise
+        self._let_go()
         connection, self._connection = self._connection, None
         assert connection is not None
-        self._gate.close()
         self._end(_State.CLOSED)
         return connection.release()
 
@@ -535,12 +584,18 @@ class Socket:
 
     # -- ending
 
+    def _let_go(self, *, broken: bool = False) -> None:
+        """Before the descriptor is closed, or another's; `broken`: a call failed."""
+        if self._extras is not None:
+            self._extras.count(self, broken=broken)
+        self._gate.close()
+
     @protect
     def _refused(self, error: SocketError) -> None:
         if self._state is not _State.CONNECTING:
             return
         error.__traceback__ = None
-        self._gate.close()
+        self._let_go()
         self._readable.stream._close()
         self._writable.fail(error)
         self._opened._reject(error)
@@ -555,7 +610,7 @@ class Socket:
         self._opened._reject(error)
         if self._opening is not None:
             self._opening.give_up()
-        self._gate.close()
+        self._let_go()
         if self._connection is not None:
             self._connection.reset()
         self._readable.stream._close()
@@ -569,7 +624,7 @@ class Socket:
             return
         error.__traceback__ = None
         self._take_back(error)
-        self._gate.close()
+        self._let_go(broken=True)
         if self._connection is not None:
             self._connection.close()
         self._readable.stream._fail(error)
@@ -612,7 +667,7 @@ class Socket:
     def _finish_closing(self) -> None:
         connection = self._connection
         assert connection is not None
-        self._gate.close()
+        self._let_go()
         if self._read_to_end and isinstance(connection, PlainConnection):
             # There was the peer's FIN; close_notify is not that yet.
             connection.close()

@@ -20,14 +20,14 @@ from __future__ import annotations
 import socket as _socket
 import struct
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypedDict
 
 import attrs
 
 from .errors import SocketError
 from .options import a_bool, option_error
 
-__all__ = ["SystemOptions", "apply", "read"]
+__all__ = ["SystemOptions", "SystemOptionsMembers", "apply", "read"]
 
 # tcp(7): MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL, MAX_TCP_KEEPCNT.
 _KEEP_ALIVE_MAX: Final = 32767
@@ -66,6 +66,27 @@ def _given(validator: Validator) -> Any:
     return attrs.field(default=None, validator=attrs.validators.optional(validator))
 
 
+class SystemOptionsMembers(TypedDict, total=False):
+    """The members of `SystemOptions` as keywords or in a dict, in either spelling."""
+
+    noDelay: bool | None
+    no_delay: bool | None
+    keepAlive: bool | None
+    keep_alive: bool | None
+    keepAliveDelay: int | None
+    keep_alive_delay: int | None
+    keepAliveInterval: int | None
+    keep_alive_interval: int | None
+    keepAliveCount: int | None
+    keep_alive_count: int | None
+    linger: int | Literal["off"] | None
+    ttl: int | None
+    sendBufferSize: int | None
+    send_buffer_size: int | None
+    receiveBufferSize: int | None
+    receive_buffer_size: int | None
+
+
 @attrs.frozen(kw_only=True)
 class SystemOptions:
     """Options of a socket; None: not given, or the socket has no such option.
@@ -95,6 +116,41 @@ class SystemOptions:
     ttl: int | None = _given(_a_number(1, _TTL_MAX, ""))
     sendBufferSize: int | None = _given(_a_number(1, _SIZE_MAX, ", in bytes"))
     receiveBufferSize: int | None = _given(_a_number(1, _SIZE_MAX, ", in bytes"))
+
+    @property
+    def no_delay(self) -> bool | None:
+        """`noDelay`."""
+        return self.noDelay
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """`keepAlive`."""
+        return self.keepAlive
+
+    @property
+    def keep_alive_delay(self) -> int | None:
+        """`keepAliveDelay`."""
+        return self.keepAliveDelay
+
+    @property
+    def keep_alive_interval(self) -> int | None:
+        """`keepAliveInterval`."""
+        return self.keepAliveInterval
+
+    @property
+    def keep_alive_count(self) -> int | None:
+        """`keepAliveCount`."""
+        return self.keepAliveCount
+
+    @property
+    def send_buffer_size(self) -> int | None:
+        """`sendBufferSize`."""
+        return self.sendBufferSize
+
+    @property
+    def receive_buffer_size(self) -> int | None:
+        """`receiveBufferSize`."""
+        return self.receiveBufferSize
 
 
 @attrs.frozen
