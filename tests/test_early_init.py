@@ -305,10 +305,10 @@ async def test_a_nursery_is_the_event_loops() -> None:
     with pytest.raises(SocketError, match="nursery"):
         Socket(remote=SOMEWHERE, nursery=object())
     async with listening() as (_, port):
-        async with loops.open_nursery() as nursery:
+        async with loops.native_nursery() as (nursery, cancel):
             socket = Socket(remote=remote(port), nursery=nursery)
             await socket.ready
-            nursery.cancel_scope.cancel()
+            cancel()
         await socket.closed
 
 

@@ -92,6 +92,7 @@ class TestOpening:
                 assert info.local_address == info.localAddress
                 await socket.close()
 
+    @pytest.mark.only_trio("there every await is a checkpoint")
     async def test_awaiting_it_is_a_checkpoint_also_where_it_opens_at_once(
         self,
     ) -> None:

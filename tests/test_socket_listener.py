@@ -116,10 +116,10 @@ async def test_a_signal_closes_it() -> None:
 
 
 async def test_a_nursery_ends_it() -> None:
-    async with loops.open_nursery() as nursery:
+    async with loops.native_nursery() as (nursery, cancel):
         listener = SocketListener(local=LOOPBACK, nursery=nursery)
         await settle()
-        nursery.cancel_scope.cancel()
+        cancel()
     await listener.closed
 
 
