@@ -353,6 +353,32 @@ class TestStream:
             await socket.closed
 
 
+class TestEvents:
+    """What is told is in test_early_data.py."""
+
+    async def test_who_listens_to_data_holds_the_readable(self) -> None:
+        async with constructed() as (socket, peer):
+            heard = trio.Event()
+            socket.addEventListener("data", lambda _: heard.set(), once=True)
+            assert socket.readable.locked
+            await peer.send(b"x")
+            await heard.wait()
+            assert not socket.readable.locked
+
+    async def test_a_readable_that_is_held_cannot_be_listened_to(self) -> None:
+        async with constructed() as (socket, _):
+            socket.readable.getReader()
+            with pytest.raises(SocketError, match="locked"):
+                socket.addEventListener("data", print)
+            assert not socket._listeners
+
+    async def test_an_update_that_cannot_be_rejects(self) -> None:
+        async with constructed() as (socket, _):
+            await socket.update(noDelay=False)
+            with pytest.raises(SocketError, match="ttl"):
+                await socket.update(ttl=0)
+
+
 class TestEveryOtherSocket:
     """The members are there, however a socket was made, and cost it nothing."""
 

@@ -81,6 +81,14 @@ def test_it_has_been_idle_since_the_last_byte(ends: Ends) -> None:
     assert 0 <= idle < 5
 
 
+def test_members_have_both_spellings(ends: Ends) -> None:
+    found = read_stats(ends[0])
+    assert found.bytes_sent == found.bytesSent == 3
+    assert found.bytes_received == found.bytesReceived == 3
+    assert found.packets_sent == found.packetsSent
+    assert found.packets_received == found.packetsReceived
+
+
 def test_where_nobody_counts_nothing_is_known(ends: Ends) -> None:
     one, other = socket.socketpair()
     with one, other:

@@ -74,6 +74,44 @@ class TestOptionsOfTheSystem:
             await socket.update(type="tcp", allowPooling=False)
 
 
+class TestTimeouts:
+    """What they do is in test_early_timers.py."""
+
+    async def test_a_limit_takes_the_place_of_the_one_before(self) -> None:
+        async with constructed(idleTimeout=10_000, readyTimeout=10_000) as (socket, _):
+            assert socket._extras is not None
+            first = socket._extras.idle_timer
+            await socket.update(idleTimeout=9_000, readyTimeout=9_000)
+            assert socket._extras.idle_timer is not first
+            await socket.update(idleTimeout=50)
+            assert (await reading_fails(socket)).code == "timeout"
+
+    async def test_before_the_socket_is_open_both_can_be_given(self) -> None:
+        async with listening() as (_, port):
+            socket = Socket(remote=remote(port))
+            first = socket.update(readyTimeout=10_000)
+            second = socket.update(readyTimeout=9_000, idleTimeout=50)
+            third = socket.update(readyTimeout=0)
+            for promise in (first, second, third):
+                await promise
+            assert (await reading_fails(socket)).code == "timeout"
+
+    async def test_none_is_no_limit(self) -> None:
+        async with constructed() as (socket, _):
+            await socket.update(idleTimeout=50)
+            await socket.update(idleTimeout=0)
+            with trio.move_on_after(0.1):
+                await socket.closed
+            assert not socket._has_ended
+
+    async def test_of_a_unix_socket_nobody_counts_the_bytes(self) -> None:
+        ours, theirs = _socket.socketpair()
+        with theirs:
+            async with adopt(ours) as socket:
+                error = await failure(socket.update(idleTimeout=50))
+                assert error.code == "option"
+
+
 class TestUpgrading:
     async def test_the_same_streams_go_on_with_tls(self) -> None:
         async with constructed() as (socket, peer):
@@ -169,6 +207,20 @@ class TestUpgrading:
 
                 assert (await failure(upgraded)).code == "alpn"
                 await socket.closed
+
+    async def test_the_protocols_of_the_socket_are_offered_without_another(
+        self,
+    ) -> None:
+        for offered, agreed in (["echo", "other"], "echo"), (["other"], None):
+            async with connected("off", secureTransport="starttls", alpn=offered) as (
+                socket,
+                peer,
+            ):
+                upgraded = socket.update(TLS)
+                await encrypted(peer)
+                await upgraded
+                assert socket.info.alpn == agreed
+                assert socket.info.type == (agreed or "tls")
 
     async def test_trust_may_be_given_with_it(self) -> None:
         async with connected("off", secureTransport="starttls") as (socket, peer):

@@ -62,6 +62,7 @@ class Upgrade:
         "_limit",
         "_options",
         "_over",
+        "_required",
         "_security",
         "_socket",
         "borrower",
@@ -87,13 +88,15 @@ class Upgrade:
             security = attrs.evolve(
                 security, options=attrs.evolve(security.options, **update.tls)
             )
-        upgrade = UpgradeOptions(sni=update.servername, alpn=update.alpn)
+        upgrade = UpgradeOptions(sni=update.servername, alpn=update.alpn or None)
         self._handshake = Handshake.make(socket._options, security, upgrade)
         self._handshake.check()
         self._security: Security = security
         self._options: SocketOptions = secured(
-            socket._options, update.alpn, update.servername
+            socket._options, self._handshake.alpn, update.servername
         )
+        # A type that is a protocol leaves no choice.
+        self._required = self._options.alpnRequired or bool(update.alpn)
         self._socket = socket
         # A bridge has a borrower; here it is the socket itself.
         self.borrower = None
@@ -173,7 +176,7 @@ class Upgrade:
         while not self._over:
             want = connection.handshake()
             if want is None:
-                connection.finish_handshake(handshake.alpn, bool(handshake.alpn))
+                connection.finish_handshake(handshake.alpn, self._required)
                 return connection
             await self._gate.wait(want)
         return None
