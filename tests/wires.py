@@ -187,7 +187,8 @@ class SSLStream(_Stream):
                 with contextlib.suppress(BrokenResourceError, ClosedResourceError):
                     await self._flush()
                 raise BrokenResourceError from error
-            if result and last:
+            # Up to TLS 1.2 the server's last words end the handshake.
+            if result and last and self._object.version() == "TLSv1.3":
                 self._held += self._outgoing.read()
                 return result[0]
             await self._flush(always=not result)
