@@ -358,7 +358,7 @@ class TestEvents:
 
     async def test_who_listens_to_data_holds_the_readable(self) -> None:
         async with constructed() as (socket, peer):
-            heard = trio.Event()
+            heard = loops.Event()
             socket.addEventListener("data", lambda _: heard.set(), once=True)
             assert socket.readable.locked
             await peer.send(b"x")

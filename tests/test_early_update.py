@@ -100,7 +100,7 @@ class TestTimeouts:
         async with constructed() as (socket, _):
             await socket.update(idleTimeout=50)
             await socket.update(idleTimeout=0)
-            with trio.move_on_after(0.1):
+            with loops.move_on_after(0.1):
                 await socket.closed
             assert not socket._has_ended
 
