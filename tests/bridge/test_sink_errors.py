@@ -71,6 +71,27 @@ async def test_what_it_had_sent_before_is_delivered(engine: Engine, kind: Kind) 
             assert end.reason in ("sink", "eof")
 
 
+async def test_one_that_has_no_end_holds_nothing_up(engine: Engine, kind: Kind) -> None:
+    """What can no longer be written to is read to its end, within reason."""
+    async with joined(kind) as (connection, peer):
+        readable, writable = os.pipe()
+        zeros = os.open("/dev/zero", os.O_RDONLY)
+        async with trio.open_nursery() as nursery:
+
+            async def take() -> None:
+                while True:
+                    await peer.receive()
+
+            nursery.start_soon(take)
+            async with bridged(engine, connection, (zeros, writable)) as running:
+                os.close(readable)
+                await peer.send(b"for nobody")
+                await assert_sink_failed(running, errno.EPIPE)
+            nursery.cancel_scope.cancel()
+        os.close(writable)
+        os.close(zeros)
+
+
 async def test_a_full_device(engine: Engine, kind: Kind) -> None:
     async with joined(kind) as (connection, peer):
         with open("/dev/full", "wb", buffering=0) as sink:

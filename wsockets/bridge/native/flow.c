@@ -16,6 +16,9 @@
 enum { BATCH = 64 };
 /* What a system call costs, in bytes of session.credit. */
 enum { CALL = 1024 };
+/* What is read at most, in bytes, of an end that can no longer be written to: more than
+   the kernel keeps for it. */
+enum { DRAIN = 8 * 1024 * 1024 };
 
 enum step {
     STEP_MOVED,   /* go on */
@@ -546,6 +549,11 @@ static enum step finish(struct session *session, struct flow *flow)
     return STEP_CHANGED;
 }
 
+static size_t in_hand(const struct flow *flow)
+{
+    return buffer_held(flow->clear) + (flow->pipe ? flow->pipe->held : 0);
+}
+
 /* `deliver` has nothing left to do. */
 static enum step go_on(struct session *session, struct flow *flow)
 {
@@ -556,8 +564,13 @@ static enum step go_on(struct session *session, struct flow *flow)
     case FLOW_LAST:
     case FLOW_DRAIN:
         step = fill(session, flow);
-        if (step != STEP_NOTHING)
+        if (flow->state == FLOW_LAST && step == STEP_MOVED) {
+            flow->drained += in_hand(flow);
+            if (flow->drained < DRAIN)
+                return step;
+        } else if (step != STEP_NOTHING) {
             return step;
+        }
         flow->state = FLOW_REST;
         return STEP_CHANGED;
     case FLOW_REST:
