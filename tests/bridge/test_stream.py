@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import socket
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,30 @@ async def test_bytes_go_both_ways_at_once(
             assert (running.pump.stats.decrypt.records > 0) == (kind == "tls")
             assert (running.pump.stats.encrypt.records > 0) == (kind == "tls")
             assert running.pump.ended is None
+
+
+@pytest.mark.parametrize("sink_kind", ["tcp", "unix"])
+async def test_nothing_stands_still_behind_urgent_data(
+    engine: Engine, sink_kind: str
+) -> None:
+    async with joined("plain") as (connection, peer), either(sink_kind) as (sink, far):
+        async with bridged(engine, connection, sink):
+            with trio.fail_after(WITHIN), peer_socket(peer) as sock:
+                for number in range(5):
+                    await peer.send(b"x")
+                    assert await far.receive_exactly(1) == b"x"
+                    # As one segment, or nearly so.
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+                    sock.send(b"before, ")
+                    sock.send(b"!", socket.MSG_OOB)
+                    sock.send(b"after %d" % number)
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+                    found = await far.receive_exactly(15)
+                    assert found == b"before, after %d" % number
+
+
+def peer_socket(peer: Far) -> socket.socket:
+    return socket.socket(fileno=os.dup(peer.write_fd))
 
 
 async def test_a_small_message_goes_at_once(

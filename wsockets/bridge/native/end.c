@@ -31,8 +31,9 @@ ssize_t end_read_behind(struct end *end, void *prefix, size_t before, void *data
         ssize_t count = before ? readv(end->read_fd, parts, 2)
                                : read(end->read_fd, data, length);
         if (count >= 0) {
-            /* Less than asked for: TCP has no more, and another edge will tell. */
-            if (end->tcp && !end->hung_up && (size_t)count < before + length)
+            /* Less than asked for: TCP has no more, and another edge will tell. But
+               a read stops at an urgent byte, whatever stands behind it. */
+            if (end->tcp && !end->hung_up && !end->urgent && (size_t)count < before + length)
                 end->readable = false;
             return count;
         }

@@ -29,6 +29,7 @@ struct end {
 
     bool readable, writable;
     bool hung_up; /* epoll has said that no more will come */
+    bool urgent;  /* epoll has said that there is urgent data (tcp(7)) */
     bool failing; /* epoll has said that there is an error to fetch */
     bool shut;    /* its output was shut, by us */
     int broken;   /* the errno that a write of TLS's own met */

@@ -508,6 +508,9 @@ static enum step fill(struct session *session, struct flow *flow)
 {
     bool head = flow->head_taken < flow->head.length;
     bool piped = flow->pipe && flow->pipe->held;
+    /* splice(2) does not get past an urgent byte. */
+    if (flow->source->urgent)
+        flow->spliced = false;
     if (!head && !piped) {
         if (flow->spliced)
             return flow->state == FLOW_DRAIN ? STEP_NOTHING : fill_pipe(session, flow);

@@ -333,13 +333,14 @@ static void note(struct engine *engine, const struct epoll_event *event)
     struct end *end = &session->ends[tag >> 1 & 1];
     bool writes = tag & 1, both = end->read_fd == end->write_fd;
     uint32_t failed = event->events & (EPOLLERR | EPOLLHUP);
-    if (!writes && (event->events & (EPOLLIN | EPOLLRDHUP) || failed))
+    if (!writes && (event->events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP) || failed))
         end->readable = true;
     if ((writes || both) && (event->events & EPOLLOUT || failed))
         end->writable = true;
     if (!writes && (event->events & (EPOLLRDHUP | EPOLLHUP) || (failed && end->tcp)))
         end->hung_up = true;
     end->failing |= (event->events & EPOLLERR) != 0;
+    end->urgent |= (event->events & EPOLLPRI) != 0;
     make_ready(engine, session);
 }
 
@@ -698,7 +699,8 @@ int loop_watch(struct session *session, struct end *end)
     bool both = end->read_fd == end->write_fd;
     if (end->read_fd >= 0)
         error = watch(session, end, end->read_fd, false,
-                      EPOLLIN | EPOLLRDHUP | (both ? EPOLLOUT : 0), &end->unpollable_read);
+                      EPOLLIN | EPOLLPRI | EPOLLRDHUP | (both ? EPOLLOUT : 0),
+                      &end->unpollable_read);
     if (both)
         end->unpollable_write = end->unpollable_read;
     else if (!error && end->write_fd >= 0)
