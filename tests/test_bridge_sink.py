@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import resource
+import signal
 import socket
 from collections.abc import Iterator
 from io import FileIO
@@ -157,6 +158,64 @@ def test_putting_back_again_does_nothing(pair: Any) -> None:
     os.set_blocking(pair[0].fileno(), False)
     sink.restore()
     assert not blocking(pair[0])
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_an_open_file_in_two_sinks_blocks_again_after_both(
+    pair: Any, first: int
+) -> None:
+    with pair[0].dup() as again:
+        sinks = [opened(pair[0]), opened(again)]
+        let_go(sinks.pop(first))
+        assert not blocking(again)
+        let_go(sinks.pop())
+        assert blocking(again)
+
+
+def test_files_that_were_opened_apart_are_apart(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with FileIO(path, "r+") as one, FileIO(path, "r+") as two:
+        os.set_blocking(two.fileno(), False)
+        sinks = opened(one), opened(two)
+        let_go(sinks[0])
+        assert blocking(one)
+        let_go(sinks[1])
+        assert not blocking(two)
+
+
+def test_the_signal_of_an_open_file_stays(pair: Any) -> None:
+    one, _ = pair
+    fcntl.fcntl(one, fcntl.F_SETSIG, signal.SIGUSR1)
+    sinks = opened(one), opened(one)
+    assert fcntl.fcntl(one, fcntl.F_GETSIG) == signal.SIGUSR1
+    for sink in sinks:
+        let_go(sink)
+    assert blocking(one)
+
+
+def test_where_files_cannot_be_told_apart_each_is_put_back(
+    pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = opened(pair[0])
+    monkeypatch.setattr(fcntl, "F_GETSIG", 1 << 30)
+    other = opened(pair[0])
+    let_go(other)
+    assert not blocking(pair[0])
+    let_go(sink)
+    assert blocking(pair[0])
+
+
+def test_a_forked_child_leaves_the_mode_to_its_parent(pair: Any) -> None:
+    sink = opened(pair[0])
+    child = os.fork()
+    if child == 0:
+        sink.restore()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert not blocking(pair[0])
+    let_go(sink)
+    assert blocking(pair[0])
 
 
 # -- the end of one direction

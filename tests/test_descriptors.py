@@ -67,6 +67,21 @@ async def test_bytes_can_be_read_into_a_buffer() -> None:
         os.close(far)
 
 
+async def test_the_end_of_one_stream_leaves_the_other_of_the_same_file_alone() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        readable, writable = from_fd(near), to_fd(near)
+        await readable.cancel()
+        assert nonblocking(near.fileno())
+        # More than the kernel takes: a write that blocks would stop the loop.
+        writing = writable.getWriter().write(bytes(1 << 22))
+        assert writing._is_pending()
+        far.close()
+        with pytest.raises(SocketError):
+            await writing
+        assert not nonblocking(near.fileno())
+
+
 async def test_a_descriptor_blocks_again_when_its_stream_has_ended() -> None:
     near, far = os.pipe()
     try:

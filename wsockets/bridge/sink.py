@@ -5,7 +5,8 @@ of, what was given. Two things need more than that:
 
 - O_NONBLOCK is on the open file, which duplicates share, maybe with other
   processes. It is put back as it was found, through a duplicate that is kept for
-  this (`fcntl(2)`, F_SETFL).
+  this (`fcntl(2)`, F_SETFL), once no sink of this process needs it any more. A
+  forked child leaves it to its parent.
 - The reader at the other end of a pipe sees its end when no writer is left. So
   where the sink is a pair, what is kept of its write side goes as soon as that
   direction has ended (`end_writing`).
@@ -17,7 +18,9 @@ import contextlib
 import fcntl
 import logging
 import os
-from typing import Any, final
+import signal
+import threading
+from typing import Any, Final, final
 
 import attrs
 
@@ -69,27 +72,89 @@ class _Given:
 
 
 @final
+class _Mode:
+    """An open file that is non-blocking for as long as it has users."""
+
+    __slots__ = ("_blocked", "_fd", "_identity", "_pid", "_users")
+
+    def __init__(self, fd: int, identity: tuple[int, int]) -> None:
+        """Owns `fd`, from here on; OSError leaves it open."""
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+        self._blocked = not flags & os.O_NONBLOCK
+        self._fd = fd
+        self._identity = identity
+        self._pid = os.getpid()
+        self._users = 1
+
+    @classmethod
+    def of(cls, given: _Given) -> _Mode:
+        """That of an open file which may be in use already. OSError."""
+        with _lock:
+            for mode in list(_modes.get(given.identity, ())):
+                if _is_same_file(mode._fd, given.fd) and mode._users:
+                    mode._users += 1
+                    return mode
+            fd = fcntl.fcntl(given.fd, fcntl.F_DUPFD_CLOEXEC, 0)
+            try:
+                made = cls(fd, given.identity)
+            except BaseException:
+                os.close(fd)
+                raise
+            _modes.setdefault(given.identity, []).append(made)
+            return made
+
+    def leave(self) -> None:
+        """One user less; the last one puts the file back as it was found."""
+        with _lock:
+            self._users -= 1
+            if self._users:
+                return
+            known = _modes.get(self._identity, [])
+            if self in known:
+                known.remove(self)
+                if not known:
+                    del _modes[self._identity]
+            try:
+                if self._blocked and self._pid == os.getpid():
+                    now = fcntl.fcntl(self._fd, fcntl.F_GETFL)
+                    fcntl.fcntl(self._fd, fcntl.F_SETFL, now & ~os.O_NONBLOCK)
+            finally:
+                os.close(self._fd)
+
+
+# Those in use, by what their files are; an inode may have been opened many times.
+_modes: Final[dict[tuple[int, int], list[_Mode]]] = {}
+# Reentrant: the garbage collector may let go of a sink anywhere.
+_lock: Final = threading.RLock()
+
+
+def _forget() -> None:
+    _modes.clear()
+    _lock.release()
+
+
+os.register_at_fork(
+    before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_forget
+)
+
+
+@final
 class Sink:
     """A sink in use: `end` is for the pump, which closes those descriptors.
 
     Made by `open_sink`; whoever made it calls `restore` when the pump has ended.
     """
 
-    __slots__ = ("_given", "_kept", "_pair", "_shared", "end")
+    __slots__ = ("_given", "_modes", "_pair", "end")
 
     def __init__(
-        self,
-        end: End,
-        given: dict[str, _Given],
-        kept: dict[str, tuple[int, int]],
-        shared: bool,
+        self, end: End, given: dict[str, _Given], modes: dict[str, _Mode]
     ) -> None:
         self.end = end
-        # By "read" and "write": the caller's; our duplicate and its flags.
+        # By "read" and "write", or "both".
         self._given = given
-        self._kept = kept
-        # Whether both sides are the same open file.
-        self._shared = shared
+        self._modes = modes
         self._pair = len(given) > 1
 
     def end_writing(self, *, close: bool = False) -> None:
@@ -100,14 +165,13 @@ class Sink:
         """
         if not self._pair:
             return
-        if not self._shared:
-            self._put_back("write")
+        self._put_back("write")
         if close and (given := self._given.pop("write", None)) is not None:
             given.close()
 
     def restore(self) -> None:
         """Put O_NONBLOCK back as it was, and keep nothing. Again: no effect."""
-        for side in list(self._kept):
+        for side in list(self._modes):
             self._put_back(side)
 
     def close_sink(self) -> None:
@@ -117,16 +181,9 @@ class Sink:
             given.close()
 
     def _put_back(self, side: str) -> None:
-        kept = self._kept.pop(side, None)
-        if kept is None:
-            return
-        fd, flags = kept
-        try:
-            if not flags & os.O_NONBLOCK:
-                now = fcntl.fcntl(fd, fcntl.F_GETFL)
-                fcntl.fcntl(fd, fcntl.F_SETFL, now & ~os.O_NONBLOCK)
-        finally:
-            os.close(fd)
+        mode = self._modes.pop(side, None)
+        if mode is not None:
+            mode.leave()
 
 
 def open_sink(sink: object, *, reading: bool, writing: bool) -> Sink:
@@ -163,29 +220,21 @@ def _take(
 ) -> Sink:
     """Duplicate and prepare; what was done is undone if it fails half way."""
     used = {"read": reading, "write": writing, "both": True}
-    kept = {
-        side: (_duplicate(one.fd, undo), 0) for side, one in given.items() if used[side]
-    }
-    # All are asked before the first is changed: two may be the same open file.
-    for side, (fd, _) in kept.items():
-        kept[side] = (fd, fcntl.fcntl(fd, fcntl.F_GETFL))
+    modes: dict[str, _Mode] = {}
+    for side, one in given.items():
+        if used[side]:
+            modes[side] = _Mode.of(one)
+            undo.callback(modes[side].leave)
     if "both" in given:
-        one = _duplicate(given["both"].fd, undo)
-        end = End(one if reading else -1, one if writing else -1)
+        fd = _duplicate(given["both"].fd, undo)
+        end = End(fd if reading else -1, fd if writing else -1)
     else:
         end = End(
             _duplicate(given["read"].fd, undo) if reading else -1,
             _duplicate(given["write"].fd, undo) if writing else -1,
         )
-    shared = False
-    for fd, flags in kept.values():
-        now = fcntl.fcntl(fd, fcntl.F_GETFL)
-        # O_NONBLOCK that was not there before came with the other side's.
-        shared |= bool(now & ~flags & os.O_NONBLOCK)
-        fcntl.fcntl(fd, fcntl.F_SETFL, now | os.O_NONBLOCK)
-        undo.callback(fcntl.fcntl, fd, fcntl.F_SETFL, flags)
     undo.pop_all()
-    return Sink(end, given, kept, shared)
+    return Sink(end, given, modes)
 
 
 def _duplicate(fd: int, undo: contextlib.ExitStack) -> int:
@@ -216,6 +265,25 @@ def _number(value: object) -> int:
 def _identity(fd: int) -> tuple[int, int]:
     status = os.fstat(fd)
     return status.st_dev, status.st_ino
+
+
+def _is_same_file(one: int, other: int) -> bool:
+    """Whether two descriptors are of one open file, and not only of one inode.
+
+    kcmp(2) would tell, where it is allowed. But the signal of F_SETSIG belongs to
+    the open file as well, and means nothing without O_ASYNC (fcntl(2)).
+    """
+    try:
+        before = fcntl.fcntl(one, fcntl.F_GETSIG)
+        if fcntl.fcntl(other, fcntl.F_GETSIG) != before:
+            return False
+        fcntl.fcntl(one, fcntl.F_SETSIG, 0 if before else signal.SIGIO)
+        try:
+            return fcntl.fcntl(other, fcntl.F_GETSIG) != before
+        finally:
+            fcntl.fcntl(one, fcntl.F_SETSIG, before)
+    except OSError:
+        return False
 
 
 def _refusal(why: str, cause: BaseException | None = None) -> SocketError:
