@@ -688,7 +688,7 @@ async def test_a_session_starts_once_and_tells_its_remains_after_the_end() -> No
             session.stop("soon")  # type: ignore[arg-type]
         session.abandon()
         assert queue.take() == []
-        assert session.remains() == (b"", b"", b"")
+        assert session.remains() == ((b"", b"", b""), (b"", b"", b""))
         queue.close()
 
 

@@ -309,6 +309,31 @@ async def test_an_incomplete_packet_is_unread(engine: Engine, kind: Kind) -> Non
         assert found == packet(200)[:77]
 
 
+@pytest.mark.parametrize("framing", [Framing.IP, Framing.LENGTH16])
+async def test_between_connections_an_incomplete_packet_is_its_sources(
+    engine: Engine, kind: Kind, framing: Framing
+) -> None:
+    length = b"\0\x64" if framing is Framing.LENGTH16 else b""
+    down, up = length + packet(100), length + packet(100, version=4)
+    async with joined(kind) as (connection, peer), joined(kind) as (sink, other):
+        async with bridged(engine, connection, sink, framing=framing) as running:
+            await peer.send(down + down[:50])
+            await other.send(up + up[:60])
+            with trio.fail_after(WITHIN):
+                assert await other.receive_exactly(len(down)) == down
+                assert await peer.receive_exactly(len(up)) == up
+            running.pump.stop(0)
+            assert await running.end() == STOPPED
+            remains = running.pump.remains()
+        assert (remains.owed, remains.owed_clear) == (b"", b"")
+        assert (remains.sink_owed, remains.sink_owed_clear) == (b"", b"")
+        with trio.fail_after(WITHIN):
+            left = 50 - len(remains.unread)
+            assert remains.unread + await receive(connection, left) == down[:50]
+            left = 60 - len(remains.sink_unread)
+            assert remains.sink_unread + await receive(sink, left) == up[:60]
+
+
 async def test_the_peer_may_die_while_it_stops(engine: Engine, kind: Kind) -> None:
     async with joined(kind, "unix", buffer=4608) as (connection, peer):
         async with either("unix") as (sink, other):

@@ -87,5 +87,7 @@ class Session:
         the value that is about, the packet's offset; OpenSSL's error codes.
         """
 
-    def remains(self) -> tuple[bytes, bytes, bytes]:
-        """What was not delivered, once: unread, owed, owed to the sink."""
+    def remains(
+        self,
+    ) -> tuple[tuple[bytes, bytes, bytes], tuple[bytes, bytes, bytes]]:
+        """What was not delivered, once, by sides: unread, owed, owed in clear."""

@@ -324,6 +324,10 @@ class Lane:
                 parts += (self._head, frame)
             else:
                 parts += (self._prefix, frame[self._skip :])
-        if self._cutter is not None:
-            parts.append(self._cutter.rest)
+        if not isinstance(self.target, ConnectionEdge):
+            parts.append(self.rest())
         return b"".join(parts)
+
+    def rest(self) -> bytes:
+        """The incomplete packet that came last, as the source gave it."""
+        return b"" if self._cutter is None else bytes(self._cutter.rest)

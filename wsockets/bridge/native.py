@@ -183,8 +183,8 @@ class _NativePump:
             return Remains(
                 unread=self._work.to_sink, owed_clear=self._work.to_connection
             )
-        unread, owed, sink_owed = self._session.remains()
-        return Remains(unread=unread, owed=owed, sink_owed=sink_owed)
+        connection, sink = self._session.remains()
+        return Remains(*connection, *sink)
 
     # -- how it ended, in words
 

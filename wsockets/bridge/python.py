@@ -271,4 +271,7 @@ class _PythonPump:
             found["unread"] = to_sink
         else:
             found["sink_owed_clear" if self._sink.encrypts else "sink_owed"] = to_sink
+            for direction, name in (("decrypt", "unread"), ("encrypt", "sink_unread")):
+                if direction in self._lanes:
+                    found[name] = self._lanes[direction].rest()
         return Remains(**found)

@@ -61,7 +61,11 @@ def try_native() -> None:
         session.stop(_PATIENCE)
         _wait(session.fileno())
         report = session.report()
-        if report is None or report[2:4] != (_STOPPED, 0) or any(session.remains()):
+        if (
+            report is None
+            or report[2:4] != (_STOPPED, 0)
+            or any(map(any, session.remains()))
+        ):
             raise TrialError(f"it ended with {report}")
         queue.take()
         _send(theirs, b"again")

@@ -162,7 +162,8 @@ class Remains:
       socket.
 
     Where an end is a connection, everything that was read from the other end is
-    in what is owed; only where the sink is a foreign fd is there an `unread`.
+    in what is owed, but for an incomplete packet: that is unread. All is unread
+    where the sink is a foreign fd.
     """
 
     unread: bytes = b""

@@ -649,27 +649,30 @@ static bool keep(struct session *session, struct flow *flow, const struct unit *
     if (!end->ssl)
         return bytes_append(&session->owed[end->side], unit->data + flow->part,
                             unit->length - flow->part);
+    struct bytes *clear = &session->owed_clear[end->side];
     /* Where it fails the connection is broken, and nothing is owed to it. */
-    (void)tls_write(end, unit->data, unit->length);
-    return true;
+    if (clear->length == 0 && tls_write(end, unit->data, unit->length) != TLS_WANT)
+        return true;
+    return bytes_append(clear, unit->data, unit->length);
 }
 
-/* The undelivered cleartext for a sink that is not ours, in one piece. */
+/* The undelivered cleartext, in one piece, for whom it came from. */
 static bool keep_unread(struct session *session, struct flow *flow)
 {
+    struct bytes *unread = &session->unread[flow->source->side];
     struct unit unit;
     if (flow->part && next_unit(session, flow, &unit) == UNIT_PACKET) {
         size_t part = flow->part;
         const uint8_t *rest = unit.data + part;
         size_t left = unit.length - part;
         if (part > session->prefix_length || session->prefix_length == 0) {
-            if (!bytes_append(&session->unread, rest, left))
+            if (!bytes_append(unread, rest, left))
                 return false;
             taken(flow, unit.advance);
         }
         flow->part = 0;
     }
-    bool kept = bytes_append(&session->unread, flow->clear->data + flow->clear->start,
+    bool kept = bytes_append(unread, flow->clear->data + flow->clear->start,
                              buffer_held(flow->clear));
     flow->clear->start = flow->clear->end;
     return kept;

@@ -13,7 +13,8 @@ bool flow_run(struct session *session, struct flow *flow);
 void flow_rest(struct session *session, struct flow *flow);
 
 /* After the end: what was taken from the source and not delivered goes into
-   session.unread, or into session.owed as its destination will send it. */
+   session.unread, or into session.owed as its destination will send it (owed_clear,
+   where TLS cannot write now). */
 void flow_collect(struct session *session, struct flow *flow);
 
 /* Appends; false without memory. */

@@ -366,9 +366,12 @@ static PyObject *session_object_remains(PyObject *object, PyObject *unused)
         PyErr_SetString(PyExc_RuntimeError, "it has not ended");
         return NULL;
     }
-    return Py_BuildValue("(NNN)", give_bytes(&session->unread),
-                         give_bytes(&session->owed[SIDE_CONNECTION]),
-                         give_bytes(&session->owed[SIDE_SINK]));
+    PyObject *found[2];
+    for (int side = SIDE_CONNECTION; side <= SIDE_SINK; side++)
+        found[side] = Py_BuildValue("(NNN)", give_bytes(&session->unread[side]),
+                                    give_bytes(&session->owed[side]),
+                                    give_bytes(&session->owed_clear[side]));
+    return Py_BuildValue("(NN)", found[SIDE_CONNECTION], found[SIDE_SINK]);
 }
 
 /* -- the module */

@@ -87,9 +87,11 @@ void session_free(struct session *session)
 {
     for (int direction = ENCRYPT; direction <= DECRYPT; direction++)
         free(session->flows[direction].head.data);
-    free(session->owed[SIDE_CONNECTION].data);
-    free(session->owed[SIDE_SINK].data);
-    free(session->unread.data);
+    for (int side = SIDE_CONNECTION; side <= SIDE_SINK; side++) {
+        free(session->unread[side].data);
+        free(session->owed[side].data);
+        free(session->owed_clear[side].data);
+    }
     free(session);
 }
 

@@ -122,8 +122,9 @@ struct session {
     bool grace;            /* the deadline moves on with every byte that moves */
     bool over;
     struct report report;
-    struct bytes unread;   /* cleartext that a sink did not take */
-    struct bytes owed[2];  /* by enum side: what has to be sent there first */
+    /* By enum side: cleartext that came from there and was not delivered; what has to
+       be sent there first; and behind it, before TLS. */
+    struct bytes unread[2], owed[2], owed_clear[2];
 
     /* Commands. */
     struct session *next_command;
