@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import select
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +18,9 @@ from tests.bridge.harness import (
     bridged,
     either,
     packet,
+    receive,
     secured,
+    send,
     sink_of,
 )
 from tests.faults.peers import Script, happened, paired, to_the_end
@@ -126,6 +129,50 @@ async def test_a_flood_that_is_legal_leaves_others_their_turns(
             assert found == [b"after the flood"]
             assert turns > 20
         flooded.socket.shutdown(socket.SHUT_RDWR)
+
+
+async def test_what_has_to_wait_for_the_rest_of_a_message_is_owed(
+    engine: Engine,
+) -> None:
+    half, more = threading.Event(), threading.Event()
+    found: list[bytes] = []
+
+    def script(sock: socket.socket) -> None:
+        forger = Forger(sock)
+        ticket = forger.ticket_message()
+        sock.sendall(forger.record(b"x") + forger.record(ticket[:20], HANDSHAKE))
+        half.set()
+        assert more.wait(WITHIN)
+        sock.sendall(forger.record(ticket[20:], HANDSHAKE) + forger.record(b"y"))
+        found.append(forger.read_exactly(10))
+
+    async with forged(script) as connection, either("unix") as (sink, other):
+        await happened(half)
+        async with bridged(engine, connection, sink) as running:
+            with trio.fail_after(WITHIN):
+                assert await other.receive() == b"x"
+                while readable(connection.socket):
+                    await trio.lowlevel.checkpoint()
+                await other.send(b"going up, ")
+                # It has been read from the sink, and cannot be sent.
+                while readable(sink):
+                    await trio.lowlevel.checkpoint()
+            running.pump.stop(0)
+            assert (await running.end()).reason == "stopped"
+            remains = running.pump.remains()
+        assert remains.owed == b""
+        assert remains.owed_clear == b"going up, "
+        more.set()
+        with trio.fail_after(WITHIN):
+            await send(connection, remains.owed_clear)
+            assert await receive(connection, 1) == b"y"
+    assert found == [b"going up, "]
+
+
+def readable(sock: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def test_requests_that_nobody_lets_us_answer_are_read_no_more(

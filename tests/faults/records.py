@@ -182,8 +182,12 @@ class Forger:
 
     def ticket(self) -> bytes:
         """A NewSessionTicket message that resumes nothing."""
+        return self.record(self.ticket_message(), HANDSHAKE)
+
+    def ticket_message(self) -> bytes:
+        """The same, not yet in a record."""
         body = struct.pack("!IIB8sH32sH", 7200, 0, 8, bytes(8), 32, bytes(32), 0)
-        return self.record(b"\x04" + struct.pack("!I", len(body))[1:] + body, HANDSHAKE)
+        return b"\x04" + struct.pack("!I", len(body))[1:] + body
 
     def alert(self, level: int, description: int) -> bytes:
         """An alert."""
