@@ -27,9 +27,9 @@ NOTHING = Work(End(-1, -1), End(-1, -1))
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As in a process that has not bridged anything yet."""
     monkeypatch.delenv("WSOCKETS_BRIDGE_ENGINE", raising=False)
-    engines._problem.cache_clear()
+    engines._lasting_problem.cache_clear()
     yield
-    engines._problem.cache_clear()
+    engines._lasting_problem.cache_clear()
 
 
 async def chosen(**members: object) -> str:
@@ -103,6 +103,19 @@ async def test_python_serves_where_a_function_of_openssl_is_missing(
     with caplog.at_level(logging.INFO, "wsockets"):
         assert await chosen() == "python"
     assert "SSL_no_such" in caplog.text
+
+
+async def test_what_may_pass_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none_left() -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.INFO, "wsockets"):
+        patch.setattr(trial, "try_native", none_left)
+        assert await chosen() == "python"
+    assert "Too many open files" in caplog.text
+    assert await chosen() == "native"
 
 
 # -- the trial

@@ -73,14 +73,29 @@ def make_pump(
     return python_pump(runtime, work, notify), "python"
 
 
-@functools.cache
 def _problem() -> Exception | None:
-    """What keeps the native engine from serving in this process; None: nothing."""
+    """What keeps the native engine from serving now; None: nothing."""
+    try:
+        return _lasting_problem()
+    except OSError as error:
+        # No descriptor or thread is left, for now.
+        _log.info("a bridge is served by Python, not by native code: %s", error)
+        return error.with_traceback(None)
+
+
+@functools.cache
+def _lasting_problem() -> Exception | None:
+    """What keeps the native engine from serving in this process; None: nothing.
+
+    OSError where that may be different the next time.
+    """
     try:
         from . import native, trial
 
         native.configure()
         trial.try_native()
+    except OSError:
+        raise
     except Exception as error:
         # Whatever it is, there is an engine that works.
         _log.info("bridges are served by Python, not by native code: %s", error)
