@@ -1063,6 +1063,30 @@ def test_the_end_of_the_event_loop_is_the_end_of_a_bridge(
         far.close()
 
 
+@pytest.mark.parametrize("loop", loops.LOOPS)
+def test_the_end_of_the_event_loop_is_no_end_in_good_order_for_the_peer(
+    loop: str, pair: tuple[socket.socket, SocketStream]
+) -> None:
+    sink, _ = pair
+    sockets: list[Socket] = []
+
+    async def main() -> None:
+        near = adopt(ours)
+        sockets.append(near)
+        near.bridge(sink).start()
+        await settle()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    with theirs:
+        loops.run(loop, main)
+        # What was under way is lost.
+        with pytest.raises(ConnectionResetError):
+            theirs.recv(1)
+    assert "closed" in repr(sockets[0])
+
+
 # -- between two sockets
 
 

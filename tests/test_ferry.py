@@ -22,7 +22,7 @@ from tests.leaks import few_descriptors
 from tests.loopback import Peer, Secure, connected
 from tests.loops import settle
 from tests.wires import SocketStream
-from wsockets import AbortSignal, Promise, Socket, from_fd, to_fd
+from wsockets import AbortSignal, Promise, Socket, adopt, from_fd, to_fd
 from wsockets.ferry import Link, ferry_between
 
 pytestmark = pytest.mark.every_loop
@@ -487,3 +487,27 @@ async def test_many_pipes_at_once(secure: Secure) -> None:
     async with loops.open_nursery() as nursery:
         for _ in range(20):
             nursery.start_soon(one)
+
+
+@pytest.mark.parametrize("loop", loops.LOOPS)
+def test_the_end_of_the_event_loop_is_no_end_in_good_order_for_the_peer(
+    loop: str, engine: str, pair: tuple[socket.socket, SocketStream]
+) -> None:
+    if engine == "python":
+        return  # nothing is under way but in the streams
+    source, _ = pair
+    held: list[object] = []
+
+    async def main() -> None:
+        near = adopt(ours)
+        held.extend((near, from_fd(source).pipeTo(near.writable)))
+        await until(lambda: is_carried(near))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    with theirs:
+        loops.run(loop, main)
+        with pytest.raises(ConnectionResetError):
+            theirs.recv(1)
+    held.clear()

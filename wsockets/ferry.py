@@ -331,7 +331,9 @@ class Link:
         self._under_way = frozenset()
         if end.reason not in ("stopped", "eof"):
             self._give_up = True
-        if end.reason != "closed":
+        if end.reason == "closed":
+            self._reset()
+        else:
             self._near.give_back(
                 remains.unread,
                 remains.owed,
@@ -349,6 +351,13 @@ class Link:
                 )
             self._blame(end)
         self._wake_all()
+
+    def _reset(self) -> None:
+        """What was under way is lost: let no peer take what it got for all."""
+        error = SocketError("the event loop ended", code="closed")
+        self._near.abort(error)
+        if self._far is not None:
+            self._far.abort(error)
 
     def _wake_all(self) -> None:
         """The pump has ended."""
@@ -380,6 +389,7 @@ class Link:
         pump, self._pump = self._pump, None
         if pump is not None:
             pump.abandon()  # the event loop ends
+            self._reset()
         self._under_way = frozenset()
         self._wake_all()
         for direction in list(self._lines):

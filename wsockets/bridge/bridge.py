@@ -21,7 +21,8 @@ How it comes back depends on how the bridge ended:
     sink, framing            what was under way is lost: the socket is reset, lest
                              its peer take what it got for all
     idle                     the socket is closed in good order
-    closed                   by the socket, which was closed, aborted or failed
+    closed                   by the socket, which was closed, aborted or failed; or
+                             by the end of the event loop, which resets the socket
 
 A sink that is a socket of ours is lent and given back the same way; for it the
 sides are exchanged. If one of two sockets is closed, so is the other; if one is
@@ -72,7 +73,8 @@ _log = logging.getLogger("wsockets")
 _DRAIN = 1.0
 # The failures of a connection, as opposed to those of a foreign sink.
 _BROKEN: frozenset[Reason] = frozenset({"truncated", "reset", "tls"})
-_LOST: frozenset[Reason] = frozenset({"sink", "framing"})
+# After these, what was under way is lost.
+_ABRUPT: frozenset[Reason] = _BROKEN | {"sink", "framing", "closed"}
 
 
 class _State(enum.Enum):
@@ -430,9 +432,9 @@ class Bridge:
                 continue
             if reason in _BROKEN and end.side == side:
                 lender.fail(end.error)
-            elif reason in _BROKEN or reason in _LOST or self._revoked is not None:
+            elif reason in _ABRUPT or self._revoked is not None:
                 lender.abort(end.error)
-            elif reason != "closed":
+            else:
                 # An end that was sent is sent, however the rest ended; one that
                 # was received is found again by whoever reads.
                 lender.give_back(
