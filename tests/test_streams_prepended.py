@@ -42,3 +42,10 @@ def test_into_a_buffer_as_well() -> None:
     while not isinstance(count := source.receive_into(memoryview(buffer)), Want):
         found += buffer[:count]
     assert found == b"soonerlater"
+
+
+def test_what_was_delivered_is_kept_no_longer() -> None:
+    data = bytearray(b"sooner")
+    source = Prepended(data, Source())  # type: ignore[arg-type]
+    assert source.receive(100) == b"sooner"
+    data.clear()  # a BufferError while anybody looks at it

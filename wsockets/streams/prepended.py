@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
 
 from ..runtime.gate import Want
 from .channel import Source
 
 __all__ = ["Prepended"]
+
+_nothing: Final = memoryview(b"")
 
 
 @final
@@ -39,4 +41,7 @@ class Prepended:
 
     def _take(self, limit: int) -> memoryview:
         chunk, self._data = self._data[:limit], self._data[limit:]
+        if not self._data:
+            # An empty view would keep all of it.
+            self._data = _nothing
         return chunk
