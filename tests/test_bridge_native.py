@@ -88,6 +88,21 @@ def work(**members: Any) -> Iterator[Work]:
         sink.restore()
 
 
+async def test_a_socket_that_others_let_block_holds_up_no_engine() -> None:
+    async with joined("plain") as (connection, peer):
+        with sink_of("unix") as (sink, outside):
+            async with bridged(native_pump, connection, sink) as running:
+                await peer.send(b"x")
+                assert await outside.receive() == b"x"
+                # As any process may that has it, too.
+                os.set_blocking(sink.fileno(), True)
+                await outside.send(b"y")
+                with trio.fail_after(WITHIN):
+                    assert await peer.receive() == b"y"
+                    running.pump.stop(0)
+                    await running.end()
+
+
 # -- engines
 
 

@@ -27,9 +27,13 @@ ssize_t end_read_behind(struct end *end, void *prefix, size_t before, void *data
                         size_t length)
 {
     struct iovec parts[] = {{prefix, before}, {data, length}};
+    struct msghdr message = {.msg_iov = before ? parts : parts + 1,
+                             .msg_iovlen = before ? 2 : 1};
     for (;;) {
-        ssize_t count = before ? readv(end->read_fd, parts, 2)
-                               : read(end->read_fd, data, length);
+        /* Others may have the same open file, and clear its O_NONBLOCK. */
+        ssize_t count = end->socket ? recvmsg(end->read_fd, &message, MSG_DONTWAIT)
+                        : before    ? readv(end->read_fd, parts, 2)
+                                    : read(end->read_fd, data, length);
         if (count >= 0) {
             /* Less than asked for: TCP has no more, and another edge will tell. But
                a read stops at an urgent byte, whatever stands behind it. */
