@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 
@@ -21,8 +22,7 @@ def read_flags(
     """
     if options is not None and not isinstance(options, Mapping):
         raise TypeError(f"options are a mapping or None, not {options!r}")
-    spellings = {name: name for name in names}
-    spellings |= {_snake(name): name for name in names}
+    spellings = _spellings(names)
     for keyword in members:
         if keyword not in spellings:
             raise TypeError(f"{where}() got an unexpected keyword argument {keyword!r}")
@@ -40,6 +40,11 @@ def read_flags(
             seen.add(name)
             flags[name] = value
     return flags
+
+
+@functools.cache
+def _spellings(names: tuple[str, ...]) -> Mapping[str, str]:
+    return {each: name for name in names for each in (name, _snake(name))}
 
 
 def _snake(name: str) -> str:
