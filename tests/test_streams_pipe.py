@@ -686,7 +686,7 @@ async def test_a_signal_that_is_aborted_later_changes_nothing() -> None:
 # -- the run
 
 
-def test_the_end_of_the_run_ends_it() -> None:
+def test_the_end_of_the_run_ends_it(engine: str) -> None:
     async def main(one: socket.socket, two: socket.socket) -> tuple[Socket, Socket]:
         source, sink = adopt(one), adopt(two)
         source.readable.pipeTo(sink.writable)
@@ -699,8 +699,10 @@ def test_the_end_of_the_run_ends_it() -> None:
     assert not source.readable.locked
     assert not sink.writable.locked
     for left in (source, sink):
-        assert left._connection is not None
-        left._connection.close()
+        # The engine may have had bytes in hand: it has reset the connections.
+        assert (left._connection is None) == (engine == "native")
+        if left._connection is not None:
+            left._connection.close()
     for _, peer in pairs:
         peer.close()
 
