@@ -187,15 +187,17 @@ def test_packets_are_cut_wherever_the_stream_was() -> None:
 
 
 def test_the_clock_of_a_process_counts_its_children() -> None:
-    code = "import os; os.read(0, 1)"
-    spin = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}])"
+    code = "import os; os.write(1, b'.'); os.read(0, 1)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}])"
     with subprocess.Popen(
-        [sys.executable, "-c", spin], stdin=subprocess.PIPE
+        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
-        while len([*usage.tree(process.pid)]) < 2:
-            pass
-        parent, child = usage.tree(process.pid)
-        assert usage.cpu(process.pid) >= usage.cpu_of(parent) + usage.cpu_of(child) / 2
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"."
+        each = [usage.cpu_of(pid) for pid in usage.tree(process.pid)]
+        assert len(each) == 2
+        assert min(each) > 0
+        assert usage.cpu(process.pid) >= sum(each)
         assert usage.memory(process.pid) > 1 << 20
         process.communicate(b".")
     assert process.returncode == 0
