@@ -7,26 +7,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from tests import certificates
-from tests.loopback import Peer, Secure, listening, server_context
-from tests.wires import SocketStream, SSLStream
+from tests.loopback import Peer, Secure, listening
 from wsockets import Socket
 
-__all__ = ["constructed", "encrypted", "remote"]
+__all__ = ["constructed", "remote"]
 
 
 def remote(port: int, secure: Secure = "off") -> dict[str, object]:
     """The early draft's address of a listener on loopback."""
     return {"address": "localhost" if secure == "on" else "127.0.0.1", "port": port}
-
-
-async def encrypted(peer: Peer) -> Peer:
-    """The peer's side of an upgrade."""
-    assert isinstance(peer.stream, SocketStream)
-    stream = SSLStream(
-        peer.stream, server_context(), server_side=True, https_compatible=False
-    )
-    await stream.do_handshake()
-    return Peer(stream)
 
 
 @contextlib.asynccontextmanager
@@ -40,7 +29,7 @@ async def constructed(
         made = Socket(ca=certificates.authority().pem, **members)
         peer = Peer(await listener.accept())
         if secure == "on":
-            peer = await encrypted(peer)
+            await peer.secure()
         try:
             await made.opened
             yield made, peer

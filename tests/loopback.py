@@ -13,24 +13,27 @@ import functools
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Literal
 
 import attrs
+import pytest
 
 from tests import certificates
 from tests.loops import settle
 from tests.wires import Listener, SocketStream, SSLStream, listen_tcp
-from wsockets import Binding, Socket, TlsOptions
+from wsockets import Binding, Socket, SocketError, TlsOptions
 
 __all__ = [
     "Peer",
     "Secure",
     "binding",
     "connected",
+    "failure",
     "listening",
     "server_context",
     "settle",
+    "starttls",
 ]
 
 Secure = Literal["off", "on"]
@@ -64,6 +67,12 @@ class Peer:
         if isinstance(self.stream, SSLStream):
             return self.stream.transport_stream
         return self.stream
+
+    async def secure(self, context: ssl.SSLContext | None = None) -> None:
+        """Shake hands as the server of an upgrade, and go on with TLS."""
+        stream = SSLStream(self.tcp, context or server_context(), server_side=True)
+        await stream.do_handshake()
+        self.stream = stream
 
     async def send(self, data: bytes) -> None:
         await self.stream.send_all(data)
@@ -145,3 +154,18 @@ async def connected(
         finally:
             made.close(ConnectionAbortedError("the test is over"))
             await peer.close()
+
+
+async def failure(promise: Awaitable[object]) -> SocketError:
+    """What the promise rejects with."""
+    with pytest.raises(SocketError) as caught:
+        await promise
+    return caught.value
+
+
+@contextlib.asynccontextmanager
+async def starttls(**members: Any) -> AsyncIterator[tuple[Socket, Peer]]:
+    """A plain connection that may be upgraded, verified as "localhost"."""
+    members.setdefault("sni", "localhost")
+    async with connected("off", secureTransport="starttls", **members) as pair:
+        yield pair

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import socket as _socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,15 @@ import trio.testing
 
 from tests import loops
 from tests.leaks import Snapshot, left_behind, tasks
-from tests.loopback import Peer, Secure, binding, listening, server_context, settle
+from tests.loopback import (
+    Peer,
+    Secure,
+    binding,
+    failure,
+    listening,
+    server_context,
+    settle,
+)
 from tests.naming import named
 from tests.network import black_hole, closed_port, connections, listener
 from tests.wires import SocketStream, SSLStream, listen_tcp, listen_unix
@@ -40,12 +48,6 @@ from wsockets.tls import TlsOptions
 pytestmark = pytest.mark.every_loop
 
 TASK = "wsockets connect"
-
-
-async def failure(promise: Awaitable[object]) -> SocketError:
-    with pytest.raises(SocketError) as caught:
-        await promise
-    return caught.value
 
 
 async def failed(socket: Socket) -> SocketError:

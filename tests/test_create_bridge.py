@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests import certificates, loops
-from tests.loopback import Peer, connected, server_context
-from tests.wires import SocketStream, SSLStream
+from tests.loopback import Peer, connected
+from tests.wires import SocketStream
 from wsockets import (
     SocketError,
     TlsOptions,
@@ -44,13 +44,6 @@ def sink() -> Iterator[Pair]:
     near, far = socket.socketpair()
     with near, far:
         yield streams((near, far))
-
-
-async def secured(stream: SocketStream, **options: Any) -> Peer:
-    """The stream, with the TLS of a server on it."""
-    tls: SSLStream = SSLStream(stream, server_context(), server_side=True)
-    await tls.do_handshake()
-    return Peer(tls)
 
 
 CREDENTIALS: dict[str, Any] = {"ca": certificates.authority().pem}
@@ -89,7 +82,8 @@ async def test_with_credentials_it_is_secured_first(
         socket=pair[0], sink=sink[0], hostname="localhost", alpn=["echo"], **security
     )
     bridge.start()
-    peer = await secured(pair[1])
+    peer = Peer(pair[1])
+    await peer.secure()
     assert (await bridge.handshake()).alpn == "echo"
     await peer.send(b"down")
     assert await sink[1].receive_some() == b"down"
@@ -130,7 +124,7 @@ async def test_a_failed_handshake_is_reported(pair: Pair, sink: Pair) -> None:
     )
     bridge.start()
     with pytest.raises(loops.BrokenResourceError):
-        await secured(pair[1])
+        await Peer(pair[1]).secure()
     with pytest.raises(SocketError) as caught:
         await bridge.handshake()
     assert caught.value.code == "tls-verify"
@@ -159,7 +153,8 @@ async def test_a_Socket_with_starttls_is_upgraded(sink: Pair) -> None:
         alpn=["echo"],
     )
     bridge.start()
-    peer = await secured(far)
+    peer = Peer(far)
+    await peer.secure()
     assert socket_.upgraded
     assert bridge.socket.secureTransport == "on"
     await peer.send(b"down")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests import certificates, loops
-from tests.early import constructed, encrypted, remote
+from tests.early import constructed, remote
 from tests.loopback import Peer, Secure, listening, server_context
 from tests.naming import named
 from tests.wires import SSLStream
@@ -283,7 +283,8 @@ async def test_a_session_is_gone_on_with() -> None:
                 ca=certificates.authority().pem,
                 session=cache,
             )
-            peer = await encrypted(Peer(await listener.accept()))
+            peer = Peer(await listener.accept())
+            await peer.secure()
             await socket.ready
             await peer.send(b"x")
             await socket.readable.getReader().read()

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests import certificates, loops
-from tests.early import constructed, encrypted, remote
-from tests.loopback import Secure, connected, listening, settle
+from tests.early import constructed, remote
+from tests.loopback import Secure, connected, failure, listening, settle
 from tests.naming import named
-from wsockets import Promise, Socket, SocketDataEvent, SocketError, adopt, listen
+from wsockets import Socket, SocketDataEvent, SocketError, adopt, listen
 
 TLS: dict[str, Any] = {"type": "tls", "servername": "localhost"}
 
@@ -24,12 +24,6 @@ def waiting(sock: _socket.socket) -> int:
     count = array.array("i", [0])
     fcntl.ioctl(sock, termios.FIONREAD, count)
     return count[0]
-
-
-async def failure(promise: Promise[None]) -> SocketError:
-    with pytest.raises(SocketError) as caught:
-        await promise
-    return caught.value
 
 
 class TestOptionsOfTheSystem:
@@ -122,7 +116,7 @@ class TestUpgrading:
             assert (await reader.read()).value == b"yes"
             upgraded = socket.update(TLS)
             secret = writer.write(b"secret")
-            peer = await encrypted(peer)
+            await peer.secure()
             await upgraded
             assert await peer.receive_exactly(6) == b"secret"
             await secret
@@ -165,7 +159,7 @@ class TestUpgrading:
                 nursery.start_soon(read)
                 await settle()
                 upgraded = socket.update(TLS)
-                peer = await encrypted(peer)
+                await peer.secure()
                 await upgraded
                 assert not got
                 await peer.send(b"kept")
@@ -183,7 +177,7 @@ class TestUpgrading:
             socket.addEventListener("data", listener)
             await settle()
             upgraded = socket.update(TLS)
-            peer = await encrypted(peer)
+            await peer.secure()
             await upgraded
             await peer.send(b"x")
             await heard.wait()
@@ -192,7 +186,7 @@ class TestUpgrading:
     async def test_a_protocol_may_be_asked_for_and_has_to_be_agreed_on(self) -> None:
         async with constructed() as (socket, peer):
             upgraded = socket.update(type="echo", servername="localhost")
-            peer = await encrypted(peer)
+            await peer.secure()
             await upgraded
             assert socket.info.type == "echo"
         async with constructed() as (socket, peer):
@@ -202,8 +196,8 @@ class TestUpgrading:
                 @nursery.start_soon
                 async def serve() -> None:
                     with pytest.raises(loops.BrokenResourceError):
-                        shaken = await encrypted(peer)
-                        await shaken.receive()
+                        await peer.secure()
+                        await peer.receive()
 
                 assert (await failure(upgraded)).code == "alpn"
                 await socket.closed
@@ -217,7 +211,7 @@ class TestUpgrading:
                 peer,
             ):
                 upgraded = socket.update(TLS)
-                await encrypted(peer)
+                await peer.secure()
                 await upgraded
                 assert socket.info.alpn == agreed
                 assert socket.info.type == (agreed or "tls")
@@ -227,7 +221,7 @@ class TestUpgrading:
             upgraded = socket.update(
                 {**TLS, "ca": certificates.authority().pem, "maxVersion": "1.2"}
             )
-            peer = await encrypted(peer)
+            await peer.secure()
             await upgraded
             assert socket.info.cipher is not None
             assert socket.info.cipher.version == "TLSv1.2"
@@ -351,8 +345,8 @@ class TestEndingMeanwhile:
                 @nursery.start_soon
                 async def serve() -> None:
                     with pytest.raises(loops.BrokenResourceError):
-                        shaken = await encrypted(peer)
-                        await shaken.receive()
+                        await peer.secure()
+                        await peer.receive()
 
                 error = await failure(upgraded)
                 assert error.code == "tls-verify"
@@ -421,7 +415,7 @@ class TestEndingMeanwhile:
             upgraded = socket.update(TLS)
             socket.writable.getWriter().write(b"last words")
             closed = socket.close()
-            peer = await encrypted(peer)
+            await peer.secure()
             await upgraded
             assert await peer.receive_to_end() == b"last words"
             await closed
@@ -439,7 +433,7 @@ class TestEndingMeanwhile:
         async with constructed() as (socket, peer):
             upgraded = socket.update(TLS)
             closing = socket.writable.getWriter().close()
-            peer = await encrypted(peer)
+            await peer.secure()
             await upgraded
             await closing
             assert await peer.receive_to_end() == b""

@@ -1,12 +1,10 @@
-"""The Socket: opening, closing, upgrading, and what is left of it each time."""
+"""The Socket: opening, closing, and what is left of it each time."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 import socket as _socket
-import ssl
-from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import anyio
@@ -18,12 +16,15 @@ from tests.loopback import (
     Secure,
     binding,
     connected,
+    failure,
     listening,
     server_context,
     settle,
+    starttls,
 )
 from tests.naming import named
-from tests.wires import SocketStream, SSLStream
+from tests.network import closed_port
+from tests.wires import SSLStream
 from wsockets import (
     AbortController,
     AbortError,
@@ -39,36 +40,6 @@ from wsockets import (
 )
 
 pytestmark = pytest.mark.every_loop
-
-
-async def failure(promise: Awaitable[object]) -> SocketError:
-    with pytest.raises(SocketError) as caught:
-        await promise
-    return caught.value
-
-
-def refused_port() -> int:
-    with _socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-    return port
-
-
-@contextlib.asynccontextmanager
-async def starttls(**members: Any) -> AsyncIterator[tuple[Socket, Peer]]:
-    """A plain connection that may be upgraded, verified as "localhost"."""
-    members.setdefault("sni", "localhost")
-    async with connected("off", secureTransport="starttls", **members) as pair:
-        yield pair
-
-
-async def secured(peer: Peer, context: ssl.SSLContext | None = None) -> Peer:
-    """The peer's side of an upgrade."""
-    assert isinstance(peer.stream, SocketStream)
-    peer.gone = True
-    stream = SSLStream(peer.stream, context or server_context(), server_side=True)
-    await stream.do_handshake()
-    return Peer(stream)
 
 
 # -- opening
@@ -157,20 +128,21 @@ class TestOpening:
             await peer.close()
 
     async def test_a_failure_is_one_object_everywhere(self) -> None:
-        socket = connect(f"127.0.0.1:{refused_port()}")
-        reader = socket.readable.getReader()
-        reading = reader.read()
-        writer = socket.writable.getWriter()
-        writing = writer.write(b"x")
-        error = await failure(socket.opened)
-        assert error.code == "refused"
-        assert error.errno is not None
-        assert isinstance(error.__cause__, OSError)
-        for promise in (socket.closed, writing, writer.write(b"y"), writer.closed):
-            assert await failure(promise) is error
-        assert await reading == (None, True)
-        assert await reader.read() == (None, True)
-        assert socket.close() is socket.closed
+        with closed_port() as port:
+            socket = connect(f"127.0.0.1:{port}")
+            reader = socket.readable.getReader()
+            reading = reader.read()
+            writer = socket.writable.getWriter()
+            writing = writer.write(b"x")
+            error = await failure(socket.opened)
+            assert error.code == "refused"
+            assert error.errno is not None
+            assert isinstance(error.__cause__, OSError)
+            for promise in (socket.closed, writing, writer.write(b"y"), writer.closed):
+                assert await failure(promise) is error
+            assert await reading == (None, True)
+            assert await reader.read() == (None, True)
+            assert socket.close() is socket.closed
 
     async def test_a_failed_handshake_is_the_same(self) -> None:
         async with listening() as (listener, port):
@@ -425,8 +397,8 @@ class TestContextManager:
                 assert not socket.closed._is_pending()
 
     async def test_a_failure_to_open_is_raised(self) -> None:
-        with pytest.raises(SocketError):
-            async with connect(f"127.0.0.1:{refused_port()}"):
+        with closed_port() as port, pytest.raises(SocketError):
+            async with connect(f"127.0.0.1:{port}"):
                 pytest.fail("it cannot open")
 
     async def test_cancelling_the_opening_closes(self) -> None:
@@ -597,7 +569,7 @@ class TestNurseries:
             starttls(nursery=nursery) as (socket, peer),
         ):
             upgraded = socket.startTls(ca=certificates.authority().pem)
-            peer = await secured(peer)
+            await peer.secure()
             await upgraded.opened
             cancel()
             with loops.CancelScope(shield=True):
@@ -606,215 +578,6 @@ class TestNurseries:
 
 
 # -- upgrading
-
-
-class TestStartTls:
-    async def test_the_connection_goes_over_to_a_new_socket(self) -> None:
-        async with starttls(alpn=["echo"]) as (socket, peer):
-            reader = socket.readable.getReader()
-            writer = socket.writable.getWriter()
-            await writer.write(b"STARTTLS\r\n")
-            assert await peer.receive() == b"STARTTLS\r\n"
-            await peer.send(b"go\r\n")
-            assert (await reader.read()).value == b"go\r\n"
-            assert not socket.upgraded
-            upgraded = socket.startTls()
-            assert socket.upgraded
-            assert not upgraded.upgraded
-            assert upgraded.secureTransport == "on"
-            assert upgraded is not socket
-            await socket.closed
-            assert socket.close() is socket.closed
-            peer = await secured(peer)
-            info = await upgraded.opened
-            assert info.alpn == "echo"
-            await upgraded.writable.getWriter().write(b"secret")
-            assert await peer.receive() == b"secret"
-            await peer.send(b"answer")
-            assert (await upgraded.readable.getReader().read()).value == b"answer"
-            for promise in (writer.write(b"x"), writer.close()):
-                with pytest.raises(TypeError):
-                    await promise
-            assert await reader.read() == (None, True)
-            await upgraded.close()
-            await peer.close()
-
-    async def test_it_is_legal_before_opened_and_flushes_first(self) -> None:
-        async with listening() as (listener, port):
-            socket = binding().connect(f"localhost:{port}", secureTransport="starttls")
-            writing = socket.writable.getWriter().write(b"STARTTLS\r\n")
-            upgraded = socket.start_tls()
-            await socket.closed
-            stream = await listener.accept()
-            peer = Peer(stream)
-            assert await peer.receive_exactly(10) == b"STARTTLS\r\n"
-            await writing
-            peer = await secured(peer)
-            await upgraded.opened
-            info = await socket.opened
-            assert info.remoteAddress == f"127.0.0.1:{port}"
-            await upgraded.close()
-            await peer.close()
-
-    async def test_a_long_queue_is_sent_in_the_clear_first(self) -> None:
-        async with starttls() as (socket, peer):
-            writer = socket.writable.getWriter()
-            writing = writer.write(bytes(8 << 20))
-            upgraded = socket.startTls(ca=certificates.authority().pem)
-            assert await peer.receive_exactly(8 << 20) == bytes(8 << 20)
-            await writing
-            peer = await secured(peer)
-            await upgraded.opened
-            await upgraded.close()
-            await peer.close()
-
-    async def test_a_pending_read_is_done(self) -> None:
-        async with starttls() as (socket, peer):
-            reading = socket.readable.getReader().read()
-            async with loops.open_nursery() as nursery:
-                nursery.start_soon(reading.wait)
-                await settle()
-                upgraded = socket.startTls(ca=certificates.authority().pem)
-            assert await reading == (None, True)
-            peer = await secured(peer)
-            await upgraded.opened
-            await upgraded.close()
-            await peer.close()
-
-    async def test_injected_plaintext_fails_the_handshake(self) -> None:
-        async with starttls() as (socket, peer):
-            await peer.send(b"+OK injected\r\n")
-            await anyio.wait_readable(socket._connection.socket)  # type: ignore[union-attr]
-            upgraded = socket.startTls(ca=certificates.authority().pem)
-            reading = upgraded.readable.getReader().read()
-            error = await failure(upgraded.opened)
-            assert error.code == "tls"
-            assert await failure(upgraded.closed) is error
-            assert await reading == (None, True)
-            with pytest.raises(loops.BrokenResourceError):
-                while await peer.receive():
-                    pass
-
-    async def test_where_the_old_one_cannot_connect_both_fail_alike(self) -> None:
-        socket = connect(f"localhost:{refused_port()}", secureTransport="starttls")
-        upgraded = socket.startTls()
-        error = await failure(socket.opened)
-        assert error.code == "refused"
-        assert await failure(upgraded.opened) is error
-        assert await failure(upgraded.closed) is error
-        await socket.closed
-
-    async def test_where_the_queue_cannot_be_sent_the_new_one_fails(self) -> None:
-        async with starttls() as (socket, peer):
-            writer = socket.writable.getWriter()
-            while (writer.desiredSize or 0) > 0:
-                writing = writer.write(bytes(1 << 20))
-            upgraded = socket.startTls()
-            await settle()
-            peer.reset()
-            error = await failure(upgraded.opened)
-            assert error.code == "reset"
-            assert await failure(writing) is error
-
-    async def test_closing_the_new_one_early_closes_the_connection(self) -> None:
-        async with listening() as (_, port):
-            socket = connect(f"localhost:{port}", secureTransport="starttls")
-            upgraded = socket.startTls()
-            await upgraded.close()
-            assert (await failure(upgraded.opened)).code == "closed"
-            assert (await failure(socket.opened)).code == "closed"
-        async with starttls() as (socket, peer):
-            upgraded = socket.startTls()
-            await settle()
-            await upgraded.close("stop")
-            with contextlib.suppress(loops.BrokenResourceError):
-                while await peer.receive():
-                    pass
-
-    async def test_an_aborted_signal_ends_the_upgraded_socket(self) -> None:
-        controller = AbortController()
-        async with starttls(signal=controller.signal) as (socket, peer):
-            upgraded = socket.startTls(ca=certificates.authority().pem)
-            peer = await secured(peer)
-            await upgraded.opened
-            controller.abort("stop")
-            await upgraded.closed
-            with pytest.raises(loops.BrokenResourceError):
-                await peer.receive()
-            peer.stream.close()
-
-    async def test_expectedServerHostname_is_what_is_verified(self) -> None:
-        async with starttls() as (socket, peer):
-            upgraded = socket.startTls(
-                {
-                    "ca": certificates.authority().pem,
-                    "expectedServerHostname": "other.test",
-                }
-            )
-            async with loops.open_nursery() as nursery:
-
-                async def serve() -> None:
-                    with contextlib.suppress(loops.BrokenResourceError):
-                        peer_secured = await secured(peer)
-                        await peer_secured.receive()
-
-                nursery.start_soon(serve)
-                error = await failure(upgraded.opened)
-            assert error.code == "tls-verify"
-            assert "other.test" in str(error)
-            peer.stream.close()
-
-    async def test_where_it_is_not_possible_the_error_says_why(self) -> None:
-        sentences = set()
-
-        def refused(socket: Socket) -> None:
-            with pytest.raises(SocketError) as caught:
-                socket.startTls()
-            assert caught.value.code == "state"
-            sentences.add(str(caught.value))
-
-        async with connected("off") as (socket, _):
-            refused(socket)
-        async with connected("on") as (socket, _):
-            refused(socket)
-        async with starttls() as (socket, _):
-            upgraded = socket.startTls()
-            refused(socket)
-            await upgraded.close("stop")
-        async with starttls() as (socket, _):
-            socket.close()
-            refused(socket)
-        async with starttls() as (socket, _peer):
-            await socket.close()
-            refused(socket)
-        assert len(sentences) == 4
-
-    async def test_a_bad_option_leaves_the_socket_as_it_was(self) -> None:
-        async with starttls() as (socket, peer):
-            for bad in ({"verify": "some"}, {"alpn": [""]}, {"sni": ""}):
-                with pytest.raises(SocketError) as caught:
-                    socket.startTls(bad)
-                assert caught.value.code == "option"
-            with pytest.raises(TypeError):
-                socket.startTls(unknown=1)  # type: ignore[call-arg]
-            assert not socket.upgraded
-            await socket.writable.getWriter().write(b"still here")
-            assert await peer.receive() == b"still here"
-
-    async def test_TlsOptions_are_those_of_the_binding_unless_given(self) -> None:
-        for options, trusted in (({}, True), ({"verify": "none"}, True)):
-            async with starttls() as (socket, peer):
-                upgraded = socket.startTls(options)
-                peer = await secured(peer)
-                await upgraded.opened
-                details = upgraded.tls_info()
-                assert details is not None
-                assert details.verified is (options == {}) and trusted
-                await upgraded.close()
-                await peer.close()
-
-
-# -- what the text says beyond that
 
 
 class TestTheText:
@@ -863,9 +626,10 @@ class TestTheText:
         caplog: pytest.LogCaptureFixture,
         capfd: pytest.CaptureFixture[str],
     ) -> None:
-        socket = connect(f"127.0.0.1:{refused_port()}")
-        # Another promise tells when it has failed.
-        await failure(socket.writable.getWriter().closed)
+        with closed_port() as port:
+            socket = connect(f"127.0.0.1:{port}")
+            # Another promise tells when it has failed.
+            await failure(socket.writable.getWriter().closed)
         assert repr((socket.opened, socket.closed)).count("rejected") == 2
         del socket
         gc.collect()

@@ -13,7 +13,7 @@ listener, and strongly from then on.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, final
 
@@ -21,7 +21,27 @@ from .errors import AbortError, as_exception
 from .events import Event, EventHandler, EventListener, EventTarget
 from .runtime import Runtime, current
 
-__all__ = ["AbortController", "AbortSignal"]
+__all__ = ["AbortController", "AbortSignal", "when_aborted"]
+
+
+def when_aborted(
+    signal: Any, stop: Callable[[BaseException], object]
+) -> Callable[[], object] | None:
+    """Call `stop` with the reason, as an exception, when `signal` is aborted.
+
+    At once if it is aborted already. The signal may be of any make that has
+    `aborted` and `addEventListener`. Returns what undoes it, if it can be undone.
+    """
+
+    def aborted(_event: object = None) -> None:
+        stop(as_exception(getattr(signal, "reason", None)))
+
+    if signal.aborted:
+        aborted()
+        return None
+    signal.addEventListener("abort", aborted, once=True)
+    remove = getattr(signal, "removeEventListener", None)
+    return None if remove is None else lambda: remove("abort", aborted)
 
 
 @final

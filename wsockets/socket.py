@@ -20,13 +20,7 @@ Everything that ends a socket is one of five events, each a method here:
     _abort(error)     close(reason), a signal, a cancelled nursery: RST, at once
     _failed(error)    the connection broke: both streams raise, closed resolves
     _start_closing()  close(), or the peer's FIN was read: flush, then FIN
-    startTls()        the connection goes to another socket
-
-The one handover rule: whoever takes a connection over gets every byte that was
-not delivered. A plain connection never receives more than it delivers, so what
-is not delivered is still in the kernel, and the TLS engine, which reads the fd
-itself, gets it; plaintext that was injected before an upgrade makes the
-handshake fail. What was written is sent before the connection changes hands.
+    startTls()        the connection goes to another socket, see handover
 
 The socket owns the fd from the moment there is one; every wait for it goes
 through the socket's gate, which is closed before the fd is.
@@ -37,24 +31,24 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, final
 
-import attrs
-
+from .abort import when_aborted
 from .bridge import Bridge, BridgeOptions
 from .connection import Connection, PlainConnection, TlsConnection
 from .early import EarlyMembers, begin
 from .errors import SocketError, as_exception
 from .ferry import ferry_between
-from .handshake import Handshake, Security
+from .handover import start_tls
+from .handshake import Security
 from .linger import linger
 from .loan import Loan
-from .mixed_options import UpgradeMembers, read_upgrade
 from .opening import Opening
-from .options import SecureTransportKind, SocketOptions, read_members, secured
+from .options import SecureTransportKind, SocketOptions, read_members
 from .promise import PENDING, Promise
-from .runtime import Line, Runtime, protect
+from .runtime import Runtime, protect
 from .runtime.gate import Gate
+from .runtime.guard import guard
 from .socket_info import SocketInfo, info_of
 from .streams import ReadableStream, WritableStream
 from .streams.direct_readable import DirectReadable
@@ -71,6 +65,7 @@ if TYPE_CHECKING:
     from .bridge import BridgeMembers
     from .early import SocketInitMembers
     from .early.upgrade import Upgrade
+    from .mixed_options import UpgradeMembers
     from .tls import TlsInfo
 
 __all__ = ["Socket"]
@@ -111,18 +106,6 @@ class _Closed(Promise[None]):
 
     def _abandoned(self) -> None:
         self._socket._close_abandoned()
-
-
-# Why startTls() is not possible.
-_NOT_STARTTLS: Final = 'startTls() needs secureTransport "starttls"; this socket\'s is '
-_UPGRADE_REFUSED: Final = {
-    "off": _NOT_STARTTLS + '"off"',
-    "on": _NOT_STARTTLS + '"on": it is secure already',
-    "upgraded": "startTls() was called before; use the socket that it returned",
-    "closed": "startTls() came after close(), or after the connection had ended",
-    "ended": "startTls() needs a writable that was neither closed nor aborted",
-    "bridged": "startTls() is not possible while the socket is bridged",
-}
 
 
 @final
@@ -181,7 +164,7 @@ class Socket(EarlyMembers):
     _gate: Gate
     _loans: tuple[Loan | Upgrade, ...]
     _nursery: object
-    _on_end: list[Callable[[], None]] | None
+    _on_end: list[Callable[[], object]] | None
     _opened: _Opened
     _opening: Opening | None
     _options: SocketOptions
@@ -321,33 +304,7 @@ class Socket(EarlyMembers):
         close(), and for a second call.
         https://sockets-api.proposal.wintertc.org/#starttls-method
         """
-        refusal = self._why_not_upgrade()
-        if refusal is not None:
-            raise SocketError(_UPGRADE_REFUSED[refusal], code="state")
-        upgrade, over = read_upgrade(self._security.options, options, members)
-        security = attrs.evolve(self._security, options=over)
-        handshake = Handshake.make(self._options, security, upgrade)
-        handshake.check()
-        secure = Socket._make(
-            self._runtime,
-            secured(self._options, handshake.alpn, upgrade.sni),
-            security,
-            self._nursery,
-        )
-        self._upgraded = True
-        unread = self._readable.lend()
-        self._readable.stream._close()
-        flushed = self._writable.hand_over()
-        self._closed._fulfil(None)
-        opening = Opening(
-            self._runtime,
-            lambda: self._hand_over(flushed, secure, unread),
-            secure._options,
-            handshake,
-        )
-        if not secure._start(opening):
-            self._upgraded_away(SocketError("the upgrade was given up", code="closed"))
-        return secure
+        return start_tls(self, options, members)
 
     @protect
     def bridge(
@@ -500,7 +457,7 @@ class Socket(EarlyMembers):
             raise SocketError("startTls() has taken the connection", code="state")
         if self._is_bridged:
             raise SocketError("the socket is bridged already", code="state")
-        if self._state not in (_State.CONNECTING, _State.OPEN):
+        if self._is_ending:
             raise SocketError(
                 "bridge() came after close(), or after the connection had ended",
                 code="state",
@@ -528,6 +485,10 @@ class Socket(EarlyMembers):
         return self._upgraded or self._state is _State.CLOSED
 
     @property
+    def _is_ending(self) -> bool:
+        return self._state in (_State.CLOSING, _State.CLOSED)
+
+    @property
     def _is_open(self) -> bool:
         return self._state is _State.OPEN
 
@@ -540,47 +501,14 @@ class Socket(EarlyMembers):
         elif self._state is _State.CLOSING:
             self._go_on_closing()
 
-    def _why_not_upgrade(self) -> str | None:
-        if self._secure_transport != "starttls":
-            return self._secure_transport
-        if self._upgraded:
-            return "upgraded"
-        if self._state in (_State.CLOSING, _State.CLOSED):
-            return "closed"
-        if self._is_bridged:
-            return "bridged"
-        if self._writable.stream._state is not WritableState.WRITABLE:
-            return "ended"
-        return None
-
-    async def _hand_over(
-        self, flushed: Promise[None], secure: Socket, unread: bytes
-    ) -> _socket.socket:
-        """The connected socket, once it is there and what was written is sent."""
-        try:
-            await self._opened
-            assert secure._opening is not None
-            secure._opening.extend(self._options.handshakeTimeout)
-            await flushed
-            if unread:
-                raise SocketError(
-                    "what a bridge had received was not read before startTls()",
-                    code="tls",
-                )
-        except BaseException:
-            # Nobody will want the connection any more.
-            self._upgraded_away(SocketError("the upgrade was given up", code="closed"))
-            raise
+    @protect
+    def _part_with_connection(self) -> _socket.socket:
+        """End, and give the connected socket away."""
         self._let_go()
-        connection, self._connection = self._connection, None
+        connection = self._connection
         assert connection is not None
         self._end(_State.CLOSED)
         return connection.release()
-
-    @protect
-    def _upgraded_away(self, error: SocketError) -> None:
-        if self._state is not _State.CLOSED:
-            self._abort(error)
 
     # -- ending
 
@@ -724,32 +652,26 @@ class Socket(EarlyMembers):
 
     # -- who else may end it
 
-    def _when_ended(self, hook: Callable[[], None]) -> None:
+    def _when_ended(self, hook: Callable[[], object]) -> None:
         if self._on_end is None:
             self._on_end = []
         self._on_end.append(hook)
 
-    async def _guard(self) -> None:
-        """The socket's task in the user's nursery, whose cancelling aborts it."""
-        line: Line = {}
-        self._when_ended(lambda: self._runtime.wake(line))
-        try:
-            while self._state is not _State.CLOSED:
-                await self._runtime.park(line)
-        finally:
-            self._abort(
+    def _guard(self) -> Coroutine[Any, Any, None]:
+        return guard(
+            self._runtime,
+            lambda: self._state is _State.CLOSED,
+            self._when_ended,
+            lambda: self._abort(
                 SocketError("the socket's nursery was cancelled", code="closed")
-            )
+            ),
+        )
 
-    def _obey(self, signal: Any) -> None:
-        def stop(_event: object) -> None:
+    def _obey(self, signal: object) -> None:
+        def stop(error: BaseException) -> None:
             if not self._upgraded:
-                self._abort(as_exception(getattr(signal, "reason", None)))
+                self._abort(error)
 
-        if signal.aborted:
-            stop(None)
-            return
-        signal.addEventListener("abort", stop, once=True)
-        remove = getattr(signal, "removeEventListener", None)
-        if remove is not None:
-            self._when_ended(lambda: remove("abort", stop))
+        forget = when_aborted(signal, stop)
+        if forget is not None:
+            self._when_ended(forget)

@@ -20,6 +20,7 @@ import attrs
 
 from ..connection import PlainConnection, TlsConnection
 from ..errors import SocketError, as_exception
+from ..handover import why_not
 from ..handshake import Handshake, Security
 from ..linger import linger
 from ..mixed_options import UpgradeOptions
@@ -69,7 +70,7 @@ class Upgrade:
     )
 
     def __init__(self, socket: Socket, update: Update) -> None:
-        why = socket._why_not_upgrade()
+        why = why_not(socket)
         if why is not None:
             raise _refusal(_REFUSED[why])
         if socket._loans:

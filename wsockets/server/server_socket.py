@@ -27,10 +27,11 @@ import logging
 import socket as _socket
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 import attrs
 
+from ..abort import when_aborted
 from ..address import AnySocketAddress, format_address
 from ..connection import PlainConnection
 from ..errors import SocketError, as_exception, os_error
@@ -289,7 +290,7 @@ class ServerSocket:
 
     def _start(self) -> None:
         if self._settings.signal is not None:
-            self._obey(self._settings.signal)
+            self._forget_signal = when_aborted(self._settings.signal, self._abort)
         if self._state is _State.LISTENING:
             self._runtime.spawn(
                 self._accept, nursery=self._nursery, name="wsockets listen"
@@ -459,18 +460,6 @@ class ServerSocket:
         _log.error("%s", error)
         self._controller.error(error)
         self._abort(error)
-
-    def _obey(self, signal: Any) -> None:
-        def stop(_event: object) -> None:
-            self._abort(as_exception(getattr(signal, "reason", None)))
-
-        if signal.aborted:
-            stop(None)
-            return
-        signal.addEventListener("abort", stop, once=True)
-        remove = getattr(signal, "removeEventListener", None)
-        if remove is not None:
-            self._forget_signal = lambda: remove("abort", stop)
 
 
 def _discard(socket: Socket) -> None:

@@ -25,20 +25,22 @@ from __future__ import annotations
 
 import enum
 import socket as _socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
 
+from ..abort import when_aborted
 from ..address import SocketAddress
 from ..datagram import Datagrams
 from ..dial import connect_udp, open_udp, tcp_target
 from ..errors import SocketError, as_exception, os_error
 from ..options import check_nursery, read_members
 from ..promise import Promise, rejected
-from ..runtime import Line, Runtime, Scope, current, protect
+from ..runtime import Runtime, Scope, current, protect
 from ..runtime.gate import Gate
+from ..runtime.guard import guard
 from ..socket_options import apply
 from ..streams import ReadableStream, WritableStream
 from ..streams.direct_readable import DirectReadable
@@ -175,9 +177,11 @@ class UDPSocket:
         self._write_over = False
         self._opened: Promise[UDPSocketOpenInfo] = Promise(self._runtime)
         self._closed: Promise[None] = Promise(self._runtime)
-        self._on_end: list[Callable[[], None]] = []
+        self._on_end: list[Callable[[], object]] = []
         if wanted.signal is not None:
-            self._obey(wanted.signal)
+            forget = when_aborted(wanted.signal, self._abort)
+            if forget is not None:
+                self._on_end.append(forget)
         if self._state is _State.OPENING:
             if remote is None:
                 self._bind()
@@ -415,29 +419,15 @@ class UDPSocket:
 
     # -- who else may end it
 
-    async def _guard(self) -> None:
-        """The socket's task in the user's nursery, whose cancelling ends it."""
-        line: Line = {}
-        self._on_end.append(lambda: self._runtime.wake(line))
-        try:
-            while self._state is not _State.CLOSED:
-                await self._runtime.park(line)
-        finally:
-            self._abort(
+    def _guard(self) -> Coroutine[Any, Any, None]:
+        return guard(
+            self._runtime,
+            lambda: self._state is _State.CLOSED,
+            self._on_end.append,
+            lambda: self._abort(
                 SocketError("the socket's nursery was cancelled", code="closed")
-            )
-
-    def _obey(self, signal: Any) -> None:
-        def stop(_event: object) -> None:
-            self._abort(as_exception(getattr(signal, "reason", None)))
-
-        if signal.aborted:
-            stop(None)
-            return
-        signal.addEventListener("abort", stop, once=True)
-        remove = getattr(signal, "removeEventListener", None)
-        if remove is not None:
-            self._on_end.append(lambda: remove("abort", stop))
+            ),
+        )
 
 
 def _was_closed() -> SocketError:
