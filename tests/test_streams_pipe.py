@@ -194,6 +194,11 @@ async def test_a_slow_destination_slows_the_source(
 ) -> None:
     data = bytes(32 << 20)
     async with ends(kinds, highWaterMark=1000) as it, loops.open_nursery() as nursery:
+        # Otherwise the kernel may take more and more for a source.
+        assert it.source._connection is not None
+        it.source._connection.socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20
+        )
         done = it.pipe()
         all_sent = loops.Event()
 

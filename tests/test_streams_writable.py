@@ -160,10 +160,11 @@ async def test_desiredSize_and_ready_tell_of_back_pressure(secure: Secure) -> No
 async def test_what_is_queued_does_not_grow_for_one_who_waits(secure: Secure) -> None:
     async with connected(secure) as (socket, _):
         writer = socket.writable.getWriter()
-        with loops.move_on_after(0.1):
-            while True:
+        waiting = None
+        while waiting is None or not waiting.cancelled_caught:
+            writer.write(bytes(65536))
+            with loops.move_on_after(0.1) as waiting:
                 await writer.ready
-                writer.write(bytes(65536))
         size = writer.desiredSize
         assert size is not None
         assert -65536 <= size <= 0
@@ -187,7 +188,9 @@ async def test_closing_sends_the_rest_and_the_end(secure: Secure) -> None:
         ready = writer.ready
         size = writer.desiredSize
         end = writer.close()
-        assert writer.desiredSize == size
+        # The end counts for nothing; some of the rest may have left with it.
+        assert size is not None
+        assert size <= (writer.desiredSize or 0) < 0
         await ready
         await writer.ready
         with pytest.raises(TypeError, match="closed"):
