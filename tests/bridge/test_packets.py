@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import struct
@@ -23,6 +24,7 @@ from tests.bridge.harness import (
 )
 from tests.faults.records import DATA, records_of
 from wsockets import SocketError
+from wsockets.bridge.framing import Cutter
 from wsockets.bridge.work import BridgeEnd, Framing
 
 IP, LENGTH16 = Framing.IP, Framing.LENGTH16
@@ -50,6 +52,11 @@ async def received(far: Far, count: int) -> list[bytes]:
     """The next `count` packets that the sink's other side reads."""
     with trio.fail_after(WITHIN):
         return [await far.get(1 << 17) for _ in range(count)]
+
+
+def framed(framing: Framing, one: bytes) -> bytes:
+    """A packet as it travels."""
+    return (struct.pack("!H", len(one)) if framing is LENGTH16 else b"") + one
 
 
 async def assert_framing(running: Running, side: str, *words: str) -> None:
@@ -154,22 +161,97 @@ async def test_the_longest_packets_pass(engine: Engine, kind: Kind) -> None:
                     assert await peer.receive_exactly(len(one)) == one
 
 
+@pytest.mark.parametrize("framing", [IP, LENGTH16])
 async def test_a_sink_that_takes_a_packet_in_part_gets_the_rest(
-    engine: Engine, kind: Kind
+    engine: Engine, kind: Kind, framing: Framing
 ) -> None:
     packets = [packet(30000, fill=number) for number in range(60)]
     expected = b"".join(PREFIX + one for one in packets)
+    stream = b"".join(framed(framing, one) for one in packets)
     async with joined(kind) as (connection, peer):
         with sink_of("unix", buffer=4608) as (sink, other):
             async with bridged(
-                engine, connection, sink, framing=IP, prefix=PREFIX
+                engine, connection, sink, framing=framing, prefix=PREFIX
             ) as running:
                 with trio.fail_after(WITHIN):
                     async with trio.open_nursery() as nursery:
-                        nursery.start_soon(peer.send, b"".join(packets))
+                        nursery.start_soon(peer.send, stream)
                         found = await other.receive_exactly(len(expected))
                 assert found == expected
                 await running.counts("decrypt", packets=len(packets))
+
+
+@pytest.mark.parametrize("framing", [IP, LENGTH16])
+async def test_a_device_without_room_gets_the_packet_later(
+    engine: Engine, kind: Kind, framing: Framing
+) -> None:
+    packets = [packet(1400, fill=number) for number in range(200)]
+    stream = b"".join(framed(framing, one) for one in packets)
+    async with joined(kind) as (connection, peer):
+        with sink_of("seqpacket", buffer=4608) as (sink, other):
+            async with bridged(
+                engine, connection, sink, framing=framing, prefix=PREFIX
+            ) as running:
+                await peer.send(stream)
+                found = await received(other, len(packets))
+                assert found == [PREFIX + one for one in packets]
+                assert running.pump.ended is None
+
+
+# -- any stream, in any pieces
+
+
+def damaged(stream: bytes, rng: random.Random) -> bytes:
+    """The stream as it is, or with a few bytes changed, or cut short."""
+    wrong = bytearray(stream)
+    for _ in range(rng.choice((0, 0, 1, 3))):
+        wrong[rng.randrange(len(wrong))] = rng.randrange(256)
+    return bytes(wrong[: rng.choice((len(wrong), rng.randint(1, len(wrong))))])
+
+
+@pytest.mark.parametrize("framing", [IP, LENGTH16])
+async def test_however_it_comes_it_is_cut_by_the_rules(
+    engine: Engine, framing: Framing, rng: random.Random
+) -> None:
+    for _ in range(40):
+        mtu = rng.choice((1280, 65535))
+        packets = [
+            packet(rng.randint(40, 1280), fill=rng.randrange(256))
+            for _ in range(rng.randint(1, 8))
+        ]
+        stream = damaged(b"".join(framed(framing, one) for one in packets), rng)
+        cutter = Cutter(framing, mtu)
+        skip = 2 if framing is LENGTH16 else 0
+        expected = [bytes(one)[skip:] for one in cutter.feed(stream)]
+        cutter.end()
+        early = rng.randint(0, len(stream))
+        async with joined("plain") as (connection, peer):
+            with sink_of("dgram") as (sink, other):
+                async with bridged(
+                    engine,
+                    connection,
+                    sink,
+                    framing=framing,
+                    mtu=mtu,
+                    prefix=PREFIX,
+                    to_sink=stream[:early],
+                ) as running:
+                    at = early
+                    with contextlib.suppress(ConnectionError):
+                        while at < len(stream):
+                            size = rng.choice((1, 2, 5, 40, 700))
+                            await peer.put(stream[at : at + size])
+                            at += size
+                            await trio.lowlevel.checkpoint()
+                        await peer.end()
+                    found = await received(other, len(expected))
+                    assert found == [PREFIX + one for one in expected]
+                    end = await running.end()
+                    assert end.reason == ("eof" if cutter.error is None else "framing")
+                    if cutter.error is not None:
+                        assert str(end.error) == str(cutter.error)
+                    sizes = sum(map(len, expected))
+                    await running.counts("decrypt", packets=len(expected), bytes=sizes)
 
 
 # -- from the device to the connection
@@ -332,6 +414,21 @@ async def test_so_does_one_from_the_device(
                 assert await peer.receive_exactly(100) == packet(100)
             await other.put(PREFIX + b"\x1f" + bytes(59))
             await assert_framing(running, "sink", "byte 100 ", "0x1f", "version 1")
+
+
+async def test_what_the_device_gave_before_it_is_sent(
+    engine: Engine, kind: Kind
+) -> None:
+    async with joined(kind) as (connection, peer), either("seqpacket") as (sink, other):
+        # The engines may read many at once.
+        for one in (packet(100), packet(200), b"\x1f" + bytes(59), packet(300)):
+            await other.put(one)
+        async with bridged(engine, connection, sink, framing=IP) as running:
+            with trio.fail_after(WITHIN):
+                found = await peer.receive_exactly(300)
+            assert found == packet(100) + packet(200)
+            await assert_framing(running, "sink", "byte 300 ", "0x1f")
+            await running.counts("encrypt", packets=2, bytes=300)
 
 
 async def test_an_IPv4_packet_shorter_than_its_header_ends_it(

@@ -32,8 +32,9 @@ enum unit_kind { UNIT_NONE, UNIT_BYTES, UNIT_PACKET, UNIT_CHANGED };
 
 /* What is delivered in one piece: bytes, or a packet. */
 struct unit {
-    const uint8_t *data;
-    size_t length;  /* to write */
+    uint8_t *data;
+    size_t prefix;  /* bytes at its beginning that are to be the prefix */
+    size_t length;  /* to write, that included */
     size_t advance; /* to take from `clear` when that is done */
     size_t payload; /* to count */
 };
@@ -72,6 +73,7 @@ static enum unit_kind next_unit(struct session *session, struct flow *flow,
         size_t length = (size_t)data[0] << 8 | data[1];
         size_t header = session->framing == FRAMING_LENGTH16 ? 0 : 2;
         unit->data = data + header;
+        unit->prefix = 0;
         unit->length = length + 2 - header;
         unit->advance = length + 2;
         unit->payload = length;
@@ -79,6 +81,7 @@ static enum unit_kind next_unit(struct session *session, struct flow *flow,
     }
     if (!flow->cut) {
         unit->data = data;
+        unit->prefix = 0;
         unit->length = flow->destination->ssl && held > RECORD ? RECORD : held;
         unit->advance = unit->payload = unit->length;
         return UNIT_BYTES;
@@ -98,15 +101,27 @@ static enum unit_kind next_unit(struct session *session, struct flow *flow,
         session_misframed(session, flow, verdict, found.value, flow->offset);
         return UNIT_CHANGED;
     }
-    /* Connections have the length between packets, devices do not. The prefix goes
-       where bytes are no longer needed. */
+    /* Connections have the length between packets, devices do not. */
     size_t skip = before + (flow->destination->ours ? 0 : found.skip);
     unit->advance = before + found.skip + found.length;
     unit->payload = found.length;
     unit->data = data + skip - add;
+    unit->prefix = add;
     unit->length = unit->advance - skip + add;
-    memcpy(data + skip - add, session->prefix, add);
     return UNIT_PACKET;
+}
+
+/* Puts the prefix before a packet, over what stands there: of the packet before, or the
+   length, which is needed once more unless the packet is delivered. */
+static void cover(const struct session *session, const struct unit *unit, uint8_t *covered)
+{
+    memcpy(covered, unit->data, unit->prefix);
+    memcpy(unit->data, session->prefix, unit->prefix);
+}
+
+static void uncover(const struct unit *unit, const uint8_t *covered)
+{
+    memcpy(unit->data, covered, unit->prefix);
 }
 
 static void taken(struct flow *flow, size_t advance)
@@ -170,7 +185,10 @@ static enum step put_plain(struct session *session, struct flow *flow,
     struct end *end = flow->destination;
     if (!end->writable)
         return STEP_BLOCKED;
+    uint8_t covered[HEADROOM];
+    cover(session, unit, covered);
     ssize_t count = end_write(end, unit->data + flow->part, unit->length - flow->part);
+    uncover(unit, covered);
     session->credit -= CALL;
     if (count < 0) {
         bool dropped = packet && !end->ours && (count == -EIO || count == -EINVAL);
@@ -183,7 +201,7 @@ static enum step put_plain(struct session *session, struct flow *flow,
     session->credit -= count;
     session_moved(session);
     if (!packet) {
-        struct unit some = {unit->data, 0, (size_t)count, (size_t)count};
+        struct unit some = {.advance = (size_t)count, .payload = (size_t)count};
         if (count == 0) {
             session_retry(session);
             return STEP_BLOCKED;
@@ -218,7 +236,13 @@ static enum step put_tls(struct session *session, struct flow *flow, const struc
             return STEP_CHANGED;
     }
     int done;
-    while ((done = tls_write(end, unit->data, unit->length)) == TLS_WANT) {
+    uint8_t covered[HEADROOM];
+    for (;;) {
+        cover(session, unit, covered);
+        done = tls_write(end, unit->data, unit->length);
+        uncover(unit, covered);
+        if (done != TLS_WANT)
+            break;
         int got = pull(session, end);
         if (got == 0)
             return STEP_BLOCKED;
@@ -646,14 +670,18 @@ void flow_rest(struct session *session, struct flow *flow)
 static bool keep(struct session *session, struct flow *flow, const struct unit *unit)
 {
     struct end *end = flow->destination;
-    if (!end->ssl)
-        return bytes_append(&session->owed[end->side], unit->data + flow->part,
-                            unit->length - flow->part);
     struct bytes *clear = &session->owed_clear[end->side];
+    uint8_t covered[HEADROOM];
+    cover(session, unit, covered);
+    bool kept = true;
+    if (!end->ssl)
+        kept = bytes_append(&session->owed[end->side], unit->data + flow->part,
+                            unit->length - flow->part);
     /* Where it fails the connection is broken, and nothing is owed to it. */
-    if (clear->length == 0 && tls_write(end, unit->data, unit->length) != TLS_WANT)
-        return true;
-    return bytes_append(clear, unit->data, unit->length);
+    else if (clear->length || tls_write(end, unit->data, unit->length) == TLS_WANT)
+        kept = bytes_append(clear, unit->data, unit->length);
+    uncover(unit, covered);
+    return kept;
 }
 
 /* The undelivered cleartext, in one piece, for whom it came from. */
@@ -685,29 +713,30 @@ void flow_collect(struct session *session, struct flow *flow)
         return;
     bool foreign = !flow->bridged || !flow->destination->ours;
     bool kept = true;
-    flow->state = FLOW_DRAIN;
     flow->spliced = false;
     for (;;) {
-        if (buffer_held(flow->clear)) {
-            if (foreign) {
-                kept &= keep_unread(session, flow);
-            } else {
-                struct unit unit;
-                enum unit_kind kind;
-                while ((kind = next_unit(session, flow, &unit)) == UNIT_BYTES ||
-                       kind == UNIT_PACKET) {
-                    kept &= keep(session, flow, &unit);
-                    taken(flow, unit.advance);
-                }
-                if (buffer_held(flow->clear))
-                    kept &= keep_unread(session, flow);
+        if (buffer_held(flow->clear) && !foreign) {
+            struct unit unit;
+            enum unit_kind kind;
+            while ((kind = next_unit(session, flow, &unit)) == UNIT_BYTES ||
+                   kind == UNIT_PACKET) {
+                kept &= keep(session, flow, &unit);
+                taken(flow, unit.advance);
             }
+            /* Behind what is no packet there are none. */
+            foreign = kind == UNIT_CHANGED;
         }
+        if (buffer_held(flow->clear) && foreign)
+            kept &= keep_unread(session, flow);
+        flow->state = FLOW_DRAIN;
         session->credit = BULK;
         enum step step = fill(session, flow);
         if (step != STEP_MOVED && step != STEP_YIELD)
             break;
     }
+    /* An incomplete packet. */
+    if (buffer_held(flow->clear))
+        kept &= keep_unread(session, flow);
     if (!kept && session->report.error == 0)
         session->report.error = ENOMEM;
 }

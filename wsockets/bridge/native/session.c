@@ -193,7 +193,9 @@ void session_misframed(struct session *session, struct flow *flow, enum verdict 
 {
     bool first = !session->ending || session->report.reason == REASON_EOF;
     session_break(session, flow->source, flow, REASON_FRAMING, 0, true);
-    flow->state = FLOW_OVER;
+    /* What it holds is the bad bytes; or the good packets that were read before. */
+    if (!flow->datagrams)
+        flow->state = FLOW_OVER;
     if (first && !session->over) {
         session->report.verdict = verdict;
         session->report.value = value;
