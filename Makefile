@@ -34,14 +34,14 @@ $(NATIVE): setup.py $(wildcard wsockets/bridge/native/*) | $(VENV)/.dev
 ADDRESS := packets stop tls endings sink_errors damage
 THREAD := stop time endings
 
-sanitize: $(NATIVE) ## the native engine under gcc's sanitizers, and a little fuzzing
+sanitize: $(NATIVE) ## the native engine under sanitizers, and a little fuzzing
 	tools/sanitize.sh $(BIN)/python address -n $(WORKERS) -k native \
 		$(ADDRESS:%=tests/bridge/test_%.py)
 	tools/sanitize.sh $(BIN)/python thread -n $(WORKERS) -k native \
 		$(THREAD:%=tests/bridge/test_%.py)
-	tools/sanitize.sh $(BIN)/python fuzz 2
+	tools/sanitize.sh $(BIN)/python fuzz 20
 
-fuzz: $(NATIVE) ## fuzz the cutting of packets for SECONDS; SEED=… repeats a run
+fuzz: $(NATIVE) ## fuzz the native engine for SECONDS; SEED=… repeats a run
 	tools/sanitize.sh $(BIN)/python fuzz $(or $(SECONDS),600) $(SEED)
 
 lint: $(VENV)/.dev ## ruff, and the layers that imports must keep
@@ -91,7 +91,7 @@ implementations: ## the other implementations of the API, from npm
 soak: $(VENV)/.dev native ## ten minutes of bridges under load, or SECONDS=…
 	$(BIN)/python -m tests.soak --seconds $(SECONDS)
 
-debian: ## the Debian packages of the tests' peers, those missing
+debian: ## the Debian packages of the tests' peers and of clang, those missing
 	@tools/debian.sh
 
 clean: ## remove what was made, the environments included

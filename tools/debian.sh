@@ -1,10 +1,11 @@
 #!/bin/sh
 # Install the Debian packages of the peers that the tests require (tests/peers.toml)
-# and of what the native engine is built with, those only that this machine lacks;
-# with sudo where we are not root.
+# and of what the native engine is built and fuzzed with, those only that this machine
+# lacks; with sudo where we are not root.
 set -eu
 
-python=$("$(dirname "$0")/python.sh")
+here=$(dirname "$0")
+python=$("$here/python.sh")
 missing=$("$python" tests/peers.py missing | tr '\n' ' ')
 # What the native engine is built with.
 command -v "${CC:-gcc}" >/dev/null || missing="$missing gcc libc6-dev"
@@ -12,6 +13,8 @@ if ! "$python" -c 'import sysconfig; open(sysconfig.get_path("include") + "/Pyth
     2>/dev/null; then
     missing="$missing python3-dev"
 fi
+# … and fuzzed with.
+"$here/clang.sh" >/dev/null 2>&1 || missing="$missing clang libclang-rt-dev"
 if [ -z "$missing" ]; then
     exit
 fi

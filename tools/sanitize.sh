@@ -1,10 +1,12 @@
 #!/bin/sh
-# Run the native engine under gcc's sanitizers.
+# Run the native engine under the compilers' sanitizers.
 #   tools/sanitize.sh PYTHON address|thread [PYTEST ARGUMENT]...
 #   tools/sanitize.sh PYTHON fuzz SECONDS [SEED]
 # address: AddressSanitizer and UndefinedBehaviorSanitizer. The extension is built
 # apart, and the tests take that one (tests/sanitized.py). Python itself and OpenSSL
 # are not instrumented, so what is found is ours.
+# fuzz: each of tests/native/fuzz_*.c for its share of SECONDS, with clang's libFuzzer
+# and those two sanitizers. What fails is in a file, which is named.
 set -eu
 
 python=$1
@@ -16,10 +18,7 @@ folder=build/sanitize/$what
 mkdir -p "$folder"
 case $what in
 fuzz)
-    $compiler -std=c11 -O1 -g -Wall -Wextra -Werror -fsanitize=address,undefined \
-        -fno-sanitize-recover=all tests/native/fuzz_framing.c \
-        wsockets/bridge/native/framing.c -o "$folder/fuzz_framing"
-    exec "$folder/fuzz_framing" "$@"
+    exec "$(dirname "$0")/fuzz.sh" "$python" "$folder" "$@"
     ;;
 address)
     flags="-fsanitize=address,undefined -fno-sanitize-recover=all"

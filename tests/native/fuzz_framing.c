@@ -1,83 +1,27 @@
-/* Fuzzes the cutting of packets: streams that are right, then damaged, in pieces.
+/* Fuzzes the cutting of packets: any bytes, whole and in two pieces.
 
-   Each verdict is compared with that of a second reading of the rules, written
-   apart and as plainly as can be; reading past the data is for the sanitizers to
-   find, as every piece lies in memory of exactly its size.
+   Each verdict is compared with that of a second reading of the rules (rules.h);
+   reading past the data is for the sanitizers to find, as every piece lies in memory
+   of exactly its size.
 
-       fuzz_framing SECONDS [SEED]      the seed is printed; a run repeats with it */
+   The input: one byte for the framing, two for the mtu, two for the length of the
+   first piece, and the stream. */
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "../../wsockets/bridge/native/framing.h"
+#include "rules.h"
 
-enum { LONGEST = 70000 };
-
-static uint64_t state;
-
-/* splitmix64 */
-static uint64_t any(void)
+static void fail(const char *what, enum framing framing, size_t mtu, size_t at)
 {
-    uint64_t mixed = state += UINT64_C(0x9e3779b97f4a7c15);
-    mixed = (mixed ^ mixed >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    mixed = (mixed ^ mixed >> 27) * UINT64_C(0x94d049bb133111eb);
-    return mixed ^ mixed >> 31;
-}
-
-static size_t below(size_t limit)
-{
-    return (size_t)(any() % limit);
-}
-
-struct expected {
-    enum verdict verdict;
-    size_t skip, length;
-};
-
-static struct expected read_again(enum framing framing, const uint8_t *data, size_t have,
-                                  size_t mtu)
-{
-    struct expected found = {PACKET_INCOMPLETE, 0, 0};
-    size_t length_at = 0, add = 0;
-    if (framing == FRAMING_LENGTH16) {
-        found.skip = 2;
-    } else {
-        if (have == 0)
-            return found;
-        unsigned version = data[0] / 16u;
-        if (version != 4 && version != 6) {
-            found.verdict = PACKET_NO_IP;
-            return found;
-        }
-        length_at = version == 4 ? 2 : 4;
-        add = version == 4 ? 0 : 40;
-    }
-    if (have < length_at + 2)
-        return found;
-    found.length = data[length_at] * 256u + data[length_at + 1] + add;
-    if (framing == FRAMING_IP && found.length < 20)
-        found.verdict = PACKET_TOO_SHORT;
-    else if (found.length > mtu)
-        found.verdict = PACKET_TOO_LONG;
-    else if (found.skip + found.length <= have)
-        found.verdict = PACKET_WHOLE;
-    return found;
-}
-
-static void fail(const char *what, enum framing framing, const uint8_t *data, size_t have,
-                 size_t mtu)
-{
-    fprintf(stderr, "%s: framing %d, mtu %zu, %zu bytes:", what, framing, mtu, have);
-    for (size_t i = 0; i < have && i < 16; i++)
-        fprintf(stderr, " %02x", data[i]);
-    fprintf(stderr, "\n");
+    fprintf(stderr, "%s: framing %d, mtu %zu, at %zu\n", what, framing, mtu, at);
     abort();
 }
 
 /* Cuts `have` bytes, in memory of their own; the bytes cut off. */
-static size_t cut_all(enum framing framing, const uint8_t *bytes, size_t have, size_t mtu)
+static size_t cut_all(enum framing framing, const uint8_t *bytes, size_t have, size_t mtu,
+                      enum verdict *last)
 {
     uint8_t *data = malloc(have ? have : 1);
     if (!data)
@@ -87,84 +31,67 @@ static size_t cut_all(enum framing framing, const uint8_t *bytes, size_t have, s
     for (;;) {
         struct packet found = {0};
         enum verdict verdict = packet_cut(framing, data + at, have - at, mtu, &found);
-        struct expected again = read_again(framing, data + at, have - at, mtu);
+        struct expected again = expect(framing, data + at, have - at, mtu);
+        *last = verdict;
         if (verdict != again.verdict)
-            fail("another verdict", framing, data + at, have - at, mtu);
-        if (verdict != PACKET_WHOLE)
+            fail("another verdict", framing, mtu, at);
+        if (verdict != PACKET_WHOLE) {
+            if (verdict != PACKET_INCOMPLETE && found.value != again.value)
+                fail("another value", framing, mtu, at);
             break;
+        }
         if (found.skip != again.skip || found.length != again.length)
-            fail("another packet", framing, data + at, have - at, mtu);
+            fail("another packet", framing, mtu, at);
         struct packet alone = {0};
-        size_t length = found.length;
-        if (length && packet_check(framing, data + at + found.skip, length, mtu, &alone) !=
-                          PACKET_WHOLE)
-            fail("refused by itself", framing, data + at, have - at, mtu);
+        if (found.length && packet_check(framing, data + at + found.skip, found.length, mtu,
+                                         &alone) != PACKET_WHOLE)
+            fail("refused by itself", framing, mtu, at);
         at += found.skip + found.length;
     }
     free(data);
     return at;
 }
 
-/* One packet at `data`, which has room for it; its length. */
-static size_t make(enum framing framing, uint8_t *data)
+/* A packet that comes by itself, whatever it says of its length. */
+static void check(enum framing framing, const uint8_t *bytes, size_t length, size_t mtu)
 {
-    size_t length = below(8) ? below(200) : below(65536);
-    if (framing == FRAMING_LENGTH16) {
-        data[0] = (uint8_t)(length >> 8);
-        data[1] = (uint8_t)length;
-        return length + 2;
-    }
-    if (below(2)) {
-        data[0] = (uint8_t)(0x60 + below(16));
-        data[4] = (uint8_t)(length >> 8);
-        data[5] = (uint8_t)length;
-        return length + 40;
-    }
-    length = length < 20 ? 20 : length;
-    data[0] = (uint8_t)(0x40 + below(16));
-    data[2] = (uint8_t)(length >> 8);
-    data[3] = (uint8_t)length;
-    return length;
+    uint8_t *data = malloc(length ? length : 1);
+    if (!data)
+        abort();
+    memcpy(data, bytes, length);
+    struct packet found = {0};
+    enum verdict verdict = packet_check(framing, data, length, mtu, &found);
+    enum verdict wanted = PACKET_WHOLE;
+    if (length > mtu)
+        wanted = PACKET_TOO_LONG;
+    else if (framing == FRAMING_IP && data[0] / 16 != 4 && data[0] / 16 != 6)
+        wanted = PACKET_NO_IP;
+    if (verdict != wanted)
+        fail("another verdict for one by itself", framing, mtu, length);
+    free(data);
 }
 
-static void once(uint8_t *stream)
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const size_t mtus[] = {20, 40, 1280, 1500, 65535};
-    enum framing framing = below(2) ? FRAMING_IP : FRAMING_LENGTH16;
-    size_t mtu = mtus[below(sizeof mtus / sizeof *mtus)];
-    size_t length = 0, packets = below(8);
-    memset(stream, (int)below(256), 2 * LONGEST);
-    for (size_t i = 0; i < packets && length < LONGEST - 65600; i++)
-        length += make(framing, stream + length);
-    for (size_t damage = below(4); damage && length; damage--)
-        stream[below(2) ? below(length) : below(length < 8 ? length : 8)] = (uint8_t)any();
-    size_t have = below(3) ? length : below(length + 1);
-    size_t whole = cut_all(framing, stream, have, mtu);
-    /* Whatever the pieces, the same packets come out. */
-    size_t first = below(have + 1);
-    size_t taken = cut_all(framing, stream, first, mtu);
-    taken += cut_all(framing, stream + taken, have - taken, mtu);
-    if (taken != whole)
-        fail("other packets in pieces", framing, stream, have, mtu);
-}
-
-int main(int count, char **arguments)
-{
-    double seconds = count > 1 ? atof(arguments[1]) : 1.0;
-    uint64_t seed = count > 2 ? strtoull(arguments[2], NULL, 0) : (uint64_t)time(NULL);
-    state = seed;
-    uint8_t *stream = malloc(2 * LONGEST);
-    if (!stream)
-        return 1;
-    unsigned long long runs = 0;
-    clock_t end = clock() + (clock_t)(seconds * CLOCKS_PER_SEC);
-    printf("seed %llu\n", (unsigned long long)seed);
-    fflush(stdout);
-    do {
-        once(stream);
-        runs++;
-    } while (clock() < end);
-    free(stream);
-    printf("%llu streams\n", runs);
+    if (size < 5)
+        return 0;
+    enum framing framing = data[0] % 2 ? FRAMING_IP : FRAMING_LENGTH16;
+    size_t mtu = data[1] * 256u + data[2] + 1u;
+    size_t first = data[3] * 256u + data[4];
+    data += 5;
+    size -= 5;
+    if (mtu > 65535)
+        mtu = 65535;
+    if (first > size)
+        first = size;
+    if (size)
+        check(framing, data, size, mtu);
+    /* Whatever the pieces, the same packets come out, and the same verdict. */
+    enum verdict whole, pieces;
+    size_t all = cut_all(framing, data, size, mtu, &whole);
+    size_t taken = cut_all(framing, data, first, mtu, &pieces);
+    taken += cut_all(framing, data + taken, size - taken, mtu, &pieces);
+    if (taken != all || whole != pieces)
+        fail("other packets in pieces", framing, mtu, first);
     return 0;
 }

@@ -1,0 +1,83 @@
+"""Where the fuzzers of the native engine begin: python tests/native/seeds.py FOLDER
+
+Writes inputs of fuzz_framing.c into FOLDER/framing and of fuzz_flow.c into
+FOLDER/flow: streams that are right, for each framing and direction, and what once
+found a mistake. The fuzzer makes the wrong ones of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import sys
+from pathlib import Path
+from typing import Final
+
+_STREAM, _IP, _LENGTH16 = range(3)
+_ENCRYPT, _OURS, _DATAGRAMS, _FRAGILE, _HALF_CLOSE = 4, 8, 16, 32, 64
+
+_PACKETS: Final = (
+    b"\x60\0\0\0" + struct.pack("!H", 5) + bytes(34) + b"hello",
+    b"\x45\0" + struct.pack("!H", 20) + bytes(16),
+    b"\x45\0" + struct.pack("!H", 23) + bytes(16) + b"abc",
+)
+_STREAMS: Final = {
+    _STREAM: b"any bytes",
+    _IP: b"".join(_PACKETS),
+    _LENGTH16: b"".join(struct.pack("!H", len(p)) + p for p in (*_PACKETS, b"", b"x")),
+}
+# Nothing now, a little, no buffers, a refusal, a little.
+_SCRIPT: Final = bytes((0, 46, 0, 42, 16, 50, 24, 45, 255, 0))
+
+
+def framing_seeds() -> dict[str, bytes]:
+    """See fuzz_framing.c."""
+    return {
+        f"{name}-{first}": struct.pack("!BHH", name, 1499, first) + _STREAMS[framing]
+        for name, framing in ((0, _LENGTH16), (1, _IP))
+        for first in (0, 1, 30)
+    }
+
+
+def _flow(kind: int, stream: bytes, *, prefix: int = 0, stop: int = 0) -> bytes:
+    # The remainder by three is the framing.
+    setting = bytes((kind, 4, 0, 0, prefix, stop * 4, 0, 0, len(_SCRIPT)))
+    return setting + _SCRIPT + stream
+
+
+def flow_seeds() -> dict[str, bytes]:
+    """See fuzz_flow.c."""
+    seeds = {}
+    bits = (_ENCRYPT, _OURS, _DATAGRAMS)
+    for chosen in itertools.product((0, 1), repeat=len(bits)):
+        flags = sum(bit for bit, on in zip(bits, chosen, strict=True) if on)
+        for high in (0, _HALF_CLOSE, 128):
+            kind = flags | high
+            stream = _STREAMS[kind % 3]
+            for prefix, stop in ((0, 0), (4, 0), (0, 3)):
+                name = f"{kind:02x}-{prefix}-{stop}"
+                seeds[name] = _flow(kind, stream, prefix=prefix, stop=stop)
+    return seeds | _FOUND
+
+
+# By what was wrong.
+_FOUND: Final = {
+    "reads-on-behind-what-is-no-packet": bytes.fromhex("3d0f005d00000000000a"),
+    "prefix-over-the-length": bytes.fromhex(
+        "41d6ff09ffffffff0900c1002a000b00000000000000"
+    ),
+    "good-packets-before-a-bad-one": bytes.fromhex("d7200200000004000120000e0000"),
+}
+
+
+def main(folder: Path) -> None:
+    """Write them all."""
+    for target, seeds in (("framing", framing_seeds()), ("flow", flow_seeds())):
+        place = folder / target
+        place.mkdir(parents=True)
+        for name, seed in seeds.items():
+            (place / name).write_bytes(seed)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
