@@ -1,8 +1,8 @@
 """Where the fuzzers of the native engine begin: python tests/native/seeds.py FOLDER
 
-Writes inputs of fuzz_framing.c into FOLDER/framing and of fuzz_flow.c into
-FOLDER/flow: streams that are right, for each framing and direction, and what once
-found a mistake. The fuzzer makes the wrong ones of them.
+Writes inputs of fuzz_framing.c into FOLDER/framing, of fuzz_flow.c into FOLDER/flow
+and of fuzz_tls.c into FOLDER/tls: streams that are right, for each framing and
+direction, and what once found a mistake. The fuzzer makes the wrong ones of them.
 """
 
 from __future__ import annotations
@@ -60,6 +60,28 @@ def flow_seeds() -> dict[str, bytes]:
     return seeds | _FOUND
 
 
+# What the peer of fuzz_tls.c does, and how much of it.
+_SAY, _SAY_MUCH, _KEY_UPDATE, _TICKET, _CLOSE, _JUNK = 0, 7, 4, 5, 6, 14
+_DAMAGES: Final = range(8, 14)
+
+
+def tls_seeds() -> dict[str, bytes]:
+    """See fuzz_tls.c."""
+    talk = bytes((_SAY, 9, _TICKET, 0, _KEY_UPDATE, 1, _SAY_MUCH, 200, _SAY, 3))
+    talks = {"closed": talk + bytes((_CLOSE, 0)), "cut": talk}
+    talks["junk"] = talk + bytes((_JUNK, 20, _SAY, 3))
+    for how in _DAMAGES:
+        talks[f"damaged-{how}"] = talk + bytes((how, 77, _SAY, 9, _CLOSE, 0))
+    seeds = {}
+    # Both directions and each, TLS 1.3 and 1.2, half-closing or not.
+    for kind in (direction | high for direction in range(3) for high in (8, 24, 40)):
+        for name, said in talks.items():
+            for stop in (0, 2 * 4, 3 * 4 + 1):
+                setting = bytes((kind, stop, 30, 0, 1, len(_SCRIPT)))
+                seeds[f"{kind:02x}-{stop}-{name}"] = setting + _SCRIPT + said
+    return seeds
+
+
 # By what was wrong.
 _FOUND: Final = {
     "reads-on-behind-what-is-no-packet": bytes.fromhex("3d0f005d00000000000a"),
@@ -72,7 +94,9 @@ _FOUND: Final = {
 
 def main(folder: Path) -> None:
     """Write them all."""
-    for target, seeds in (("framing", framing_seeds()), ("flow", flow_seeds())):
+    targets = {"framing": framing_seeds, "flow": flow_seeds, "tls": tls_seeds}
+    for target, make in targets.items():
+        seeds = make()
         place = folder / target
         place.mkdir(parents=True)
         for name, seed in seeds.items():
