@@ -4,7 +4,7 @@ Two snapshots tell what a piece of code has left behind. A descriptor counts by
 its number and by what it leads to (`/proc/self/fd` names sockets and pipes by
 inode), so that one closed and another opened is seen. Idle threads of trio's
 cache, which trio keeps for ten seconds for the next job, are nobody's leak;
-asyncio keeps its own as long as it runs, and libuv for good.
+asyncio and AnyIO keep theirs as long as the loop runs, and libuv for good.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ import trio
 
 __all__ = ["Snapshot", "few_descriptors", "left_behind", "tasks"]
 
-KEPT_THREAD = re.compile(r"Trio thread \d+|asyncio_\d+|libuv-worker")
+KEPT_THREAD = re.compile(
+    r"Trio thread \d+|AnyIO worker thread|asyncio_\d+|libuv-worker"
+)
 
 
 @attrs.frozen

@@ -82,18 +82,10 @@ class Peer:
         return bytes(await self.stream.receive_some())
 
     async def receive_exactly(self, count: int) -> bytes:
-        data = bytearray()
-        while len(data) < count:
-            chunk = await self.stream.receive_some(count - len(data))
-            assert chunk, f"the end after {len(data)} of {count} bytes"
-            data += chunk
-        return bytes(data)
+        return await self.stream.receive_exactly(count)
 
     async def receive_to_end(self) -> bytes:
-        data = bytearray()
-        while chunk := await self.stream.receive_some():
-            data += chunk
-        return bytes(data)
+        return await self.stream.receive_to_end()
 
     async def end(self) -> None:
         """close_notify where there is TLS, and FIN; the other direction goes on."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeVar
 
@@ -30,9 +31,12 @@ from anyio import (
     current_time,
     fail_after,
     move_on_after,
+    notify_closing,
     sleep,
     sleep_forever,
     sleep_until,
+    wait_readable,
+    wait_writable,
 )
 from anyio import create_task_group as open_nursery
 from anyio import get_cancelled_exc_class as cancelled
@@ -58,6 +62,7 @@ __all__ = [
     "move_on_after",
     "native_nursery",
     "nothing",
+    "notify_closing",
     "on_trio",
     "open_nursery",
     "run",
@@ -65,6 +70,8 @@ __all__ = [
     "sleep",
     "sleep_forever",
     "sleep_until",
+    "wait_readable",
+    "wait_writable",
 ]
 
 T = TypeVar("T")
@@ -73,6 +80,8 @@ LOOPS: Final = ("trio", "asyncio", "uvloop")
 
 # Turns of asyncio's loop in which nothing happens. A callback may call the next.
 _QUIET: Final = 6
+# Seconds of its thread's time that asyncio takes to wake one task, at most.
+_WAKING: Final = 0.001
 
 in_thread = anyio.to_thread.run_sync
 
@@ -103,8 +112,12 @@ async def settle(cushion: float = 0.0) -> None:
         return
     quiet = 0
     while quiet < _QUIET:
+        begun = time.thread_time()
         await asyncio.sleep(cushion / _QUIET)
-        quiet = quiet + 1 if all(map(_waits, asyncio.all_tasks())) else 0
+        # Who is busy may wait whenever somebody looks.
+        busy = cushion and time.thread_time() - begun > _WAKING + cushion / 10 / _QUIET
+        waiting = all(map(_waits, asyncio.all_tasks()))
+        quiet = quiet + 1 if waiting and not busy else 0
 
 
 def assert_checkpoints() -> contextlib.AbstractContextManager[None]:

@@ -41,6 +41,17 @@ class _Stream:
     async def aclose(self) -> None:
         raise NotImplementedError
 
+    async def receive_exactly(self, count: int) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            chunk = await self.receive_some(count - len(data))
+            assert chunk, f"the end after {len(data)} of {count} bytes"
+            data += chunk
+        return bytes(data)
+
+    async def receive_to_end(self) -> bytes:
+        return b"".join([chunk async for chunk in self])
+
     def __aiter__(self) -> Self:
         return self
 

@@ -9,15 +9,15 @@ import time
 import tracemalloc
 
 import pytest
-import trio
-from trio.testing import wait_all_tasks_blocked
 
-from tests import certificates
+from tests import certificates, loops
 from tests.loopback import binding
 from wsockets import Socket, WritableStreamDefaultWriter, adopt, connect
 
 from .peers import WITHIN, exactly, happened, paired, scripted
 from .records import Forger, Version
+
+pytestmark = pytest.mark.every_loop
 
 CHUNK = bytes(16384)
 
@@ -62,25 +62,25 @@ async def test_who_waits_for_ready_writes_no_more_than_fits(
         await near.opened
         writer = near.writable.getWriter()
         assert room(writer) == 100_000
-        tracemalloc.start()
-        try:
-            accepted = 0
-            async with trio.open_nursery() as nursery:
+        accepted = 0
+        async with loops.open_nursery() as nursery:
+            tracemalloc.start()
 
-                @nursery.start_soon
-                async def write() -> None:
-                    # What a well-behaved user does, for ever.
-                    nonlocal accepted
-                    while True:
-                        await writer.ready
-                        writer.write(CHUNK)
-                        accepted += len(CHUNK)
+            @nursery.start_soon
+            async def write() -> None:
+                # What a well-behaved user does, for ever.
+                nonlocal accepted
+                while True:
+                    await writer.ready
+                    writer.write(CHUNK)
+                    accepted += len(CHUNK)
 
-                await wait_all_tasks_blocked(0.1)
-                nursery.cancel_scope.cancel()
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
+            try:
+                await loops.settle(0.1)
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            nursery.cancel_scope.cancel()
         # The kernel's buffers, one slice in flight under TLS, our queue.
         assert accepted < 1_000_000
         assert peak < 1_000_000
@@ -136,7 +136,7 @@ async def test_an_idle_socket_that_is_full_costs_no_turns(tls: Version | None) -
         near = adopted(sock, tls)
         await near.opened
         near.writable.getWriter().write(bytes(1 << 20))
-        await wait_all_tasks_blocked(0.1)
+        await loops.settle(0.1)
         near.close("enough")
         resume.set()
 
@@ -283,10 +283,10 @@ async def test_closing_does_not_give_up_on_a_peer_that_is_slow(
         near = adopted(sock, tls, closeTimeout=1.0)
         await near.opened
         written = near.writable.getWriter().write(data)
-        started = trio.current_time()
+        started = loops.current_time()
         await near.close()
         await written
-        assert trio.current_time() - started > 1.0
+        assert loops.current_time() - started > 1.0
     assert sum(received) == len(data)
 
 

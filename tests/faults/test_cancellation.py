@@ -8,24 +8,28 @@ own checkpoints is left out.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import itertools
 import select
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
 
+from tests import loops
 from tests.leaks import Snapshot, left_behind, tasks
 from tests.loopback import binding
 from wsockets import AbortError, Promise, Socket, SocketError
 
 from .peers import WITHIN, exactly, happened, line, scripted, to_the_end
 from .records import Forger
+
+pytestmark = pytest.mark.every_loop
 
 # More than the kernel takes at once, so that a write has to wait.
 REQUEST = bytes(4_500_000)
@@ -40,24 +44,90 @@ Scenario = Callable[[str, list[Socket]], Awaitable[None]]
 class Interrupter(trio.abc.Instrument):
     """Calls a function once tasks have taken so many steps."""
 
-    def __init__(self, steps: int, interrupt: Callable[[], None]) -> None:
+    def __init__(self, steps: int, interrupt: Callable[[], object]) -> None:
         self.left = steps
+        # Whether the one that was to be cancelled has ended so.
+        self.cancelled = False
         self._interrupt = interrupt
 
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+    def after_task_step(self, task: object) -> None:
         self.left -= 1
         if self.left == 0:
             self._interrupt()
 
 
+class Stepping(asyncio.tasks._PyTask):  # type: ignore[name-defined, misc]
+    """A task of asyncio that tells of its steps, as trio does."""
+
+    told: ClassVar[Interrupter | None] = None
+
+    def _Task__step(self, exc: BaseException | None = None) -> None:
+        super()._Task__step(exc)
+        if self.told is not None:
+            self.told.after_task_step(self)
+
+
+def make_stepping(loop: asyncio.AbstractEventLoop, work: Any, **members: Any) -> Any:
+    return Stepping(work, loop=loop, **members)
+
+
+@pytest.fixture(autouse=True)
+def _steps_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncio, "Task", Stepping)
+
+
 @contextlib.contextmanager
-def interrupted(steps: int, interrupt: Callable[[], None]) -> Iterator[Interrupter]:
-    instrument = Interrupter(steps, interrupt)
-    trio.lowlevel.add_instrument(instrument)
+def cancelled_already() -> Iterator[None]:
+    """The block runs in a task that is cancelled, and comes to know."""
+    if loops.on_trio():
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            yield
+        assert scope.cancelled_caught
+        return
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
     try:
-        yield instrument
+        with pytest.raises(asyncio.CancelledError):
+            yield
     finally:
-        trio.lowlevel.remove_instrument(instrument)
+        task.uncancel()
+
+
+async def interrupted(
+    steps: int, function: Callable[..., Awaitable[object]], *args: object
+) -> Interrupter:
+    """Call `function`, and cancel it once all tasks have taken so many steps.
+
+    On asyncio it is a task, and its cancel() is called, once.
+    """
+    if loops.on_trio():
+        with trio.CancelScope() as scope:
+            interrupter = Interrupter(steps, scope.cancel)
+            trio.lowlevel.add_instrument(interrupter)
+            try:
+                await function(*args)
+            finally:
+                trio.lowlevel.remove_instrument(interrupter)
+        interrupter.cancelled = scope.cancelled_caught
+        return interrupter
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(make_stepping)
+
+    async def call() -> None:
+        await function(*args)
+
+    task = loop.create_task(call())
+    Stepping.told = interrupter = Interrupter(steps, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        interrupter.cancelled = True
+    finally:
+        Stepping.told = None
+        loop.set_task_factory(None)
+    return interrupter
 
 
 # -- peers
@@ -70,15 +140,17 @@ def left_alone() -> Iterator[None]:
         yield
 
 
-def plain_peer(sock: socket.socket) -> None:
+def plain_peer(sock: socket.socket, go: threading.Event | None = None) -> None:
     with left_alone():
+        assert go is None or go.wait(WITHIN)
         exactly(sock, len(REQUEST))
         sock.sendall(ANSWER)
         to_the_end(sock)
 
 
-def serve_tls(sock: socket.socket) -> None:
+def serve_tls(sock: socket.socket, go: threading.Event | None) -> None:
     forger = Forger(sock)
+    assert go is None or go.wait(WITHIN)
     count = 0
     while count < len(REQUEST):
         data = forger.read()
@@ -91,16 +163,16 @@ def serve_tls(sock: socket.socket) -> None:
         pass
 
 
-def tls_peer(sock: socket.socket) -> None:
+def tls_peer(sock: socket.socket, go: threading.Event | None = None) -> None:
     with left_alone():
-        serve_tls(sock)
+        serve_tls(sock, go)
 
 
 def starttls_peer(sock: socket.socket) -> None:
     with left_alone():
         assert line(sock) == b"STARTTLS\r\n"
         sock.sendall(b"220 go ahead\r\n")
-        serve_tls(sock)
+        serve_tls(sock, None)
 
 
 # -- scenarios
@@ -165,7 +237,7 @@ async def bare(address: str, made: list[Socket]) -> None:
 
 
 async def in_a_nursery(address: str, made: list[Socket]) -> None:
-    async with trio.open_nursery() as nursery:
+    async with loops.native_nursery() as (nursery, _):
         socket = binding().connect(address, nursery=nursery, secureTransport="on")
         made.append(socket)
         await talk(socket)
@@ -173,7 +245,7 @@ async def in_a_nursery(address: str, made: list[Socket]) -> None:
 
 
 async def in_a_nursery_upgraded(address: str, made: list[Socket]) -> None:
-    async with trio.open_nursery() as nursery:
+    async with loops.native_nursery() as (nursery, _):
         socket = binding().connect(address, nursery=nursery, secureTransport="starttls")
         made.append(socket)
         writer = socket.writable.getWriter()
@@ -199,7 +271,7 @@ SCENARIOS = {
 async def outcome(promise: Promise[T]) -> BaseException | None:
     """None, or how the promise was rejected; it must not stay pending."""
     failure: BaseException | None
-    with trio.fail_after(WITHIN):
+    with loops.fail_after(WITHIN):
         failure = await promise.then(lambda _: None, lambda error: error)
     return failure
 
@@ -233,31 +305,35 @@ async def assert_well_defined(socket: Socket) -> None:
 async def test_nothing_remains_whenever_the_user_is_cancelled(
     scenario: Scenario, peer: Callable[[socket.socket], None]
 ) -> None:
+    async def go_through(
+        address: str, made: list[Socket], failures: list[BaseException]
+    ) -> None:
+        try:
+            await scenario(address, made)
+        except* (SocketError, Ended) as error:
+            failures.append(error)
+
     steps, fired = 0, True
     while fired:
         steps += 1
         assert steps < 1000
         before, tasks_before = Snapshot.take(), tasks()
         made: list[Socket] = []
+        failures: list[BaseException] = []
+
         async with scripted(peer) as address:
-            with (
-                trio.CancelScope() as scope,
-                interrupted(steps, scope.cancel) as interrupter,
-            ):
-                try:
-                    await scenario(address, made)
-                except* (SocketError, Ended):
-                    # A nursery has other tasks, which may be the first to know.
-                    assert scope.cancel_called
+            interrupter = await interrupted(steps, go_through, address, made, failures)
             fired = interrupter.left <= 0
+            # A nursery has other tasks, which may be the first to know.
+            assert fired or not failures
             for socket_ in made:
                 await assert_well_defined(socket_)
-        with trio.fail_after(WITHIN):
+        with loops.fail_after(WITHIN):
             while tasks() != tasks_before:
-                await wait_all_tasks_blocked(0.01)
+                await loops.settle(0.01)
         assert not left_behind(before), f"cancelled after {steps} steps"
     # It went through to the end at last.
-    assert steps > 10
+    assert steps > 5
 
 
 # -- carrying on
@@ -274,13 +350,15 @@ class Stubborn:
         self._steps = itertools.cycle([1, 2, 1, 3, 1, 5])
 
     async def __call__(self, promise: Promise[T]) -> T:
-        while True:
-            with (
-                trio.CancelScope() as scope,
-                interrupted(next(self._steps), scope.cancel),
-            ):
-                return await promise
-            self.cancelled += 1
+        results: list[T] = []
+
+        async def get() -> None:
+            results.append(await promise)
+
+        while not results:
+            interrupter = await interrupted(next(self._steps), get)
+            self.cancelled += interrupter.cancelled
+        return results[0]
 
 
 @plain_and_tls
@@ -306,17 +384,23 @@ async def test_who_is_cancelled_may_await_the_same_promises_again(tls: bool) -> 
 async def test_a_read_that_is_cancelled_and_forgotten_takes_no_chunk(
     tls: bool,
 ) -> None:
-    cancelled = 0
-    async with scripted(tls_peer if tls else plain_peer) as address:
+    cancelled, go = 0, threading.Event()
+    script = functools.partial(tls_peer if tls else plain_peer, go=go)
+    async with scripted(script) as address:
         socket_ = binding().connect(address, secureTransport="on" if tls else "off")
         await socket_.opened
         socket_.writable.getWriter().write(REQUEST)
         reader = socket_.readable.getReader()
         data = b""
+
+        async def read() -> None:
+            nonlocal data
+            data += (await reader.read()).value
+
         for steps in itertools.cycle([1, 2, 1, 3, 1, 5]):
-            with trio.CancelScope() as scope, interrupted(steps, scope.cancel):
-                data += (await reader.read()).value
-            cancelled += scope.cancelled_caught
+            cancelled += (await interrupted(steps, read)).cancelled
+            if cancelled:
+                go.set()
             if len(data) == len(ANSWER):
                 break
         assert data == ANSWER
@@ -334,18 +418,14 @@ async def test_who_is_cancelled_already_reads_nothing(tls: bool) -> None:
         # The answer is there, or its beginning at least.
         await reader.read(bytearray(9), min=9)
         buffer = bytearray(b"untouched")
-        with trio.CancelScope() as scope:
-            scope.cancel()
+        with cancelled_already():
             await reader.read(buffer)
-        assert scope.cancelled_caught
         assert buffer == b"untouched"
         reader.releaseLock()
         data = ANSWER[:9]
         other = socket_.readable.getReader()
-        with trio.CancelScope() as scope:
-            scope.cancel()
+        with cancelled_already():
             await other.read()
-        assert scope.cancelled_caught
         while len(data) < len(ANSWER):
             data += (await other.read()).value
         assert data == ANSWER
@@ -354,14 +434,15 @@ async def test_who_is_cancelled_already_reads_nothing(tls: bool) -> None:
 
 @plain_and_tls
 async def test_a_write_that_is_cancelled_is_sent_all_the_same(tls: bool) -> None:
-    async with scripted(tls_peer if tls else plain_peer) as address:
+    go = threading.Event()
+    script = functools.partial(tls_peer if tls else plain_peer, go=go)
+    async with scripted(script) as address:
         socket_ = binding().connect(address, secureTransport="on" if tls else "off")
         await socket_.opened
         writer = socket_.writable.getWriter()
-        with trio.CancelScope() as scope:
-            scope.cancel()
+        with cancelled_already():
             await writer.write(REQUEST)
-        assert scope.cancelled_caught
+        go.set()
         data = b""
         async for chunk in socket_.readable.values(preventCancel=True):
             data += chunk
@@ -392,11 +473,9 @@ async def test_cancelling_a_close_that_still_sends_resets_the_connection(
         await socket_.opened
         written = socket_.writable.getWriter().write(REQUEST * 2)
         await happened(begun)
-        with trio.CancelScope() as scope:
-            closing = socket_.close()
-            scope.cancel()
+        closing = socket_.close()
+        with cancelled_already():
             await closing
-        assert scope.cancelled_caught
         failure = await outcome(written)
         assert isinstance(failure, SocketError)
         assert failure.code == "closed"

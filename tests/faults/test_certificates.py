@@ -21,6 +21,8 @@ from wsockets import Binding, SocketError, TlsOptions
 
 from .peers import scripted
 
+pytestmark = pytest.mark.every_loop
+
 
 async def nowhere_else(host: str, port: int) -> list[tuple[int, str]]:
     """A resolver for which every name is here."""

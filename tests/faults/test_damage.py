@@ -14,6 +14,8 @@ from .ends import assert_broken, secure
 from .peers import end, scripted, to_the_end
 from .records import Forger, Version
 
+pytestmark = pytest.mark.every_loop
+
 # What a peer does to its connection.
 Fault = Callable[[Forger], None]
 

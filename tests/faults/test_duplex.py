@@ -13,13 +13,14 @@ import threading
 from collections.abc import Callable
 
 import pytest
-import trio
 
-from tests import certificates
+from tests import certificates, loops
 from wsockets import Socket, adopt
 
 from .peers import WITHIN, end, paired
 from .records import Forger, Version
+
+pytestmark = pytest.mark.every_loop
 
 SIZE = 1 << 20
 
@@ -73,9 +74,11 @@ async def read(socket: Socket, rng: random.Random) -> str:
 
 
 async def exchange(socket: Socket, data: list[bytes], rng: random.Random) -> str:
-    async with trio.open_nursery() as nursery:
+    digests: list[str] = []
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(write, socket, data)
-        return await read(socket, rng)
+        digests.append(await read(socket, rng))
+    return digests[0]
 
 
 @pytest.mark.parametrize("tls", [None, "1.2", "1.3"])
@@ -142,8 +145,8 @@ async def test_two_sockets_of_ours_exchange_data(
         digests[name] = await exchange(socket, pieces(data, rng), rng)
         await socket.close()
 
-    with trio.fail_after(WITHIN):
-        async with trio.open_nursery() as nursery:
+    with loops.fail_after(WITHIN):
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(run, "client", client, here)
             nursery.start_soon(run, "server", server, there)
     assert digests == {
@@ -201,7 +204,7 @@ async def test_writes_of_many_tasks_do_not_mix(
                 order.append(number)
                 await writer.write(bytes([number]) * 5000)
 
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             for number in range(20):
                 nursery.start_soon(send, number)
         await near.close()

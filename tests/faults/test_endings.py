@@ -14,6 +14,8 @@ from .ends import assert_broken, secure
 from .peers import WITHIN, end, exactly, happened, reset, scripted, to_the_end, visiting
 from .records import Forger, Version, records_of
 
+pytestmark = pytest.mark.every_loop
+
 # -- resets
 
 

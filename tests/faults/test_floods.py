@@ -13,10 +13,8 @@ import threading
 from collections.abc import Callable
 
 import pytest
-import trio
-from trio.testing import wait_all_tasks_blocked
 
-from tests import certificates
+from tests import certificates, loops
 from wsockets import Socket, SocketError, adopt
 
 from .ends import secure
@@ -30,6 +28,8 @@ from .records import (
     Forger,
     Version,
 )
+
+pytestmark = pytest.mark.every_loop
 
 # One piece of a flood, made by a forger.
 Flood = Callable[[Forger], bytes]
@@ -96,10 +96,10 @@ async def test_a_flood_that_is_legal_leaves_others_their_turns(
         async def take_turns() -> None:
             nonlocal turns
             while True:
-                await trio.lowlevel.checkpoint()
+                await loops.checkpoint()
                 turns += 1
 
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(take_turns)
             value, _ = await flooded.readable.getReader().read()
             nursery.cancel_scope.cancel()
@@ -327,14 +327,14 @@ async def test_requests_that_cannot_be_answered_wait_without_spinning() -> None:
 
     async with (
         paired(script, buffers=4096) as sock,
-        trio.open_nursery() as nursery,
+        loops.open_nursery() as nursery,
     ):
         flooded = trusting(sock)
         reading = flooded.readable.getReader().read()
         nursery.start_soon(reading.wait)
         await happened(full)
         # Nobody runs: not the reader either.
-        await wait_all_tasks_blocked(0.1)
+        await loops.settle(0.1)
         assert "pending" in repr(reading)
         resume.set()
         assert (await reading).value == b"after the flood"

@@ -25,6 +25,8 @@ from .records import (
     message,
 )
 
+pytestmark = pytest.mark.every_loop
+
 
 def server_hello(*, version: int, cipher: int, rest: bytes = b"\0\0") -> bytes:
     """A ServerHello with a fresh random and no session."""

@@ -20,6 +20,8 @@ from wsockets import Socket, SocketError, adopt
 from .peers import WITHIN, accepting, end, exactly, line, scripted, to_the_end, visiting
 from .records import Forger
 
+pytestmark = pytest.mark.every_loop
+
 INJECTED = {
     "a line": b"250 everything is fine\r\n",
     "one byte": b"\0",
