@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -66,6 +68,7 @@ __all__ = [
     "on_trio",
     "open_nursery",
     "run",
+    "run_process",
     "settle",
     "sleep",
     "sleep_forever",
@@ -96,6 +99,16 @@ def assert_no_checkpoints() -> contextlib.AbstractContextManager[None]:
     if on_trio():
         return trio.testing.assert_no_checkpoints()
     return contextlib.nullcontext()
+
+
+async def run_process(
+    command: Sequence[str], *, check: bool = True, **options: Any
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program to its end, and take what it says."""
+    options = {"capture_output": True, "timeout": 50, **options}
+    return await in_thread(
+        functools.partial(subprocess.run, command, check=check, **options)
+    )
 
 
 async def nothing() -> None:

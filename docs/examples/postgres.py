@@ -21,8 +21,6 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-import trio
-
 from wsockets import Socket, connect
 
 _SSL_REQUEST: Final = struct.pack("!II", 8, 80877103)
@@ -246,4 +244,6 @@ async def main(address: str, user: str, sql: str) -> None:
 
 
 if __name__ == "__main__":
+    import trio
+
     trio.run(main, sys.argv[1], sys.argv[2], sys.argv[3])

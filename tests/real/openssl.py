@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable
 
 import attrs
-import trio
 
-from tests import certificates
+from tests import certificates, loops
 from tests.peers import PEERS
+from tests.wires import SocketStream
 
 __all__ = ["Program", "s_client", "s_server"]
 
@@ -27,20 +28,19 @@ WITHIN = 20.0  # seconds, for anything that is waited for
 class Program:
     """A running program, and all that it has said so far."""
 
-    process: trio.Process
+    process: subprocess.Popen[bytes]
+    stream: SocketStream
     said: bytearray = attrs.field(factory=bytearray)
-    _news: trio.Event = attrs.field(factory=trio.Event)
+    _news: loops.Event = attrs.field(factory=loops.Event)
     _silent: bool = False
 
     async def type(self, text: str | bytes) -> None:
         """Give it input; one line at a time is a command or data."""
-        assert self.process.stdin is not None
-        data = text.encode() if isinstance(text, str) else text
-        await self.process.stdin.send_all(data)
+        await self.stream.send_all(text.encode() if isinstance(text, str) else text)
 
     async def until(self, condition: Callable[[bytearray], object]) -> None:
         """Wait until what it has said is such that `condition(said)`."""
-        with trio.fail_after(WITHIN):
+        with loops.fail_after(WITHIN):
             while not condition(self.said):
                 assert not self._silent, f"it has ended and said: {self.said!r}"
                 await self._news.wait()
@@ -55,47 +55,47 @@ class Program:
 
     async def ends(self) -> str:
         """Wait until it has ended; everything that it said."""
-        with trio.fail_after(WITHIN):
+        with loops.fail_after(WITHIN):
             while not self._silent:
                 await self._news.wait()
-            await self.process.wait()
+        await loops.in_thread(self.process.wait, WITHIN)
         return self.said.decode(errors="replace")
 
     async def listen(self) -> None:
         """Take in what it says: it is never kept from going on."""
-        assert self.process.stdout is not None
-        async for chunk in self.process.stdout:
-            self.said += chunk
-            self._tell()
+        # Reset if it has not read all that it was given.
+        with contextlib.suppress(loops.BrokenResourceError):
+            async for chunk in self.stream:
+                self.said += chunk
+                self._tell()
         self._silent = True
         self._tell()
 
     def _tell(self) -> None:
         self._news.set()
-        self._news = trio.Event()
+        self._news = loops.Event()
 
 
 @contextlib.asynccontextmanager
 async def _running(*arguments: str) -> AsyncIterator[Program]:
     program = PEERS["openssl"].find()
     assert program is not None, PEERS["openssl"].absence
-    process = await trio.lowlevel.open_process(
-        [program, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    async with process.stdin, process.stdout, trio.open_nursery() as nursery:
-        running = Program(process)
+    near, far = socket.socketpair()
+    with far:
+        process = subprocess.Popen(
+            [program, *arguments],
+            stdin=far.fileno(),
+            stdout=far.fileno(),
+            stderr=subprocess.STDOUT,
+        )
+    async with SocketStream(near) as stream, loops.open_nursery() as nursery:
+        running = Program(process, stream)
         nursery.start_soon(running.listen)
         try:
             yield running
         finally:
             process.kill()
-            with trio.CancelScope(shield=True):
-                await process.wait()
+            process.wait()
 
 
 @contextlib.asynccontextmanager

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-import trio
 
+from tests import loops
 from wsockets import UDPMessage, UDPSocket, UDPSocketOpenInfo
+
+pytestmark = pytest.mark.every_loop
 
 ADDRESS = bytes((192, 0, 2, 7))
 A, TXT = 1, 16
@@ -60,7 +62,7 @@ async def serve(info: UDPSocketOpenInfo) -> None:
 
 @asynccontextmanager
 async def name_server(ip: str) -> AsyncIterator[int]:
-    async with trio.open_nursery() as nursery, UDPSocket(localAddress=ip) as server:
+    async with loops.open_nursery() as nursery, UDPSocket(localAddress=ip) as server:
         info = await server.opened
         nursery.start_soon(serve, info)
         yield info.localPort
@@ -71,8 +73,7 @@ async def dig(program: str, ip: str, port: int, *arguments: str) -> str:
         *(program, "-r", f"@{ip}", "-p", str(port)),
         *("+tries=1", "+time=10", "+ignore", *arguments),
     ]
-    with trio.fail_after(20):
-        done = await trio.run_process(command, capture_stdout=True)
+    done = await loops.run_process(command)
     return done.stdout.decode()
 
 
@@ -97,7 +98,7 @@ async def test_many_ask_at_the_same_time(peer: Callable[[str], str]) -> None:
             await dig(peer("dig"), "127.0.0.1", port, "+short", "host.example", "A")
         )
 
-    async with name_server("127.0.0.1") as port, trio.open_nursery() as nursery:
+    async with name_server("127.0.0.1") as port, loops.open_nursery() as nursery:
         for _ in range(8):
             nursery.start_soon(ask, port)
     assert said == ["192.0.2.7\n"] * 8

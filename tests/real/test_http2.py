@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,13 +13,15 @@ import h2.connection
 import h2.events
 import h2.settings
 import pytest
-import trio
 
 import tests.servers.nginx
+from tests import loops
 from tests.conftest import find_peer
 from tests.servers import Nginx, run_nginx
 from tests.servers.tls import TlsFiles
 from wsockets import Binding, Socket, TlsOptions
+
+pytestmark = pytest.mark.every_loop
 
 
 @attrs.define(eq=False)
@@ -27,7 +30,7 @@ class Exchange:
 
     status: int = 0
     body: bytearray = attrs.field(factory=bytearray)
-    done: trio.Event = attrs.field(factory=trio.Event)
+    done: loops.Event = attrs.field(factory=loops.Event)
 
 
 class Client:
@@ -38,7 +41,7 @@ class Client:
         self.writer = socket.writable.getWriter()
         self.h2 = h2.connection.H2Connection()
         self.exchanges: dict[int, Exchange] = {}
-        self.window_opened = trio.Event()
+        self.window_opened = loops.Event()
         self.blocked = 0
 
     async def flush(self) -> None:
@@ -72,7 +75,7 @@ class Client:
             event, (h2.events.WindowUpdated, h2.events.RemoteSettingsChanged)
         ):
             self.window_opened.set()
-            self.window_opened = trio.Event()
+            self.window_opened = loops.Event()
         else:
             assert not isinstance(
                 event, (h2.events.StreamReset, h2.events.ConnectionTerminated)
@@ -116,7 +119,7 @@ async def talking_to(
         tls=TlsOptions(ca=tls.root, minVersion=version, maxVersion=version)
     )
     async with (
-        trio.open_nursery() as nursery,
+        loops.open_nursery() as nursery,
         binding.connect(
             server.address, secureTransport="on", alpn=["h2", "http/1.1"]
         ) as socket,
@@ -131,8 +134,8 @@ async def talking_to(
         await client.flush()
 
 
-@pytest.fixture
-def keeper(tls_files: TlsFiles, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nginx]:
+@pytest.fixture(scope="module")
+def keeper(tls_files: TlsFiles) -> Iterator[Nginx]:
     """An nginx that takes files as well."""
     find_peer("nginx")
     configuration = tests.servers.nginx.CONFIGURATION
@@ -141,8 +144,10 @@ def keeper(tls_files: TlsFiles, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ngi
         "server_name localhost; dav_methods PUT; client_max_body_size 64m;",
     )
     assert taking != configuration
-    monkeypatch.setattr(tests.servers.nginx, "CONFIGURATION", taking)
-    with run_nginx(tls_files) as server:
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
+        patch.setattr(tests.servers.nginx, "CONFIGURATION", taking)
+        server = stack.enter_context(run_nginx(tls_files))
+        patch.undo()
         yield server
 
 
@@ -157,7 +162,7 @@ async def test_requests_share_a_connection(
         async def get(number: int) -> None:
             answers[number] = await client.request("GET", paths[number])
 
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             for number in range(len(paths)):
                 nursery.start_soon(get, number)
     for number, path in enumerate(paths):
@@ -174,7 +179,8 @@ async def test_what_is_not_there_is_404(nginx: Nginx, tls_files: TlsFiles) -> No
 async def test_large_bodies_go_both_ways_at_once(
     keeper: Nginx, tls_files: TlsFiles, rng: random.Random
 ) -> None:
-    bodies = {f"/kept-{number}": rng.randbytes(3 << 20) for number in range(3)}
+    # It is the same server for all.
+    bodies = {f"/{rng.randbytes(8).hex()}": rng.randbytes(3 << 20) for _ in range(3)}
     async with talking_to(keeper, tls_files) as client:
 
         async def keep(path: str, body: bytes) -> None:
@@ -185,7 +191,7 @@ async def test_large_bodies_go_both_ways_at_once(
             answer = await client.request("GET", "/large")
             assert answer.body == keeper.files["/large"]
 
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             for path, body in bodies.items():
                 nursery.start_soon(keep, path, body)
                 nursery.start_soon(get)

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
-from tests import certificates
+from tests import certificates, loops
 from tests.loopback import Secure
 from tests.serving import identity, port_of, served, take
 from wsockets import ServerSocket, Socket, TlsOptions, listen
 
 from .openssl import Program, s_client
+
+pytestmark = pytest.mark.every_loop
 
 ROOT = certificates.authority()
 KEY = bytes(range(32))
@@ -56,7 +57,7 @@ async def answering(server: ServerSocket) -> AsyncIterator[None]:
         async for socket in server:
             nursery.start_soon(answer, socket)
 
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(serve)
         yield
         nursery.cancel_scope.cancel()
@@ -64,14 +65,12 @@ async def answering(server: ServerSocket) -> AsyncIterator[None]:
 
 async def curl(program: str, *arguments: object) -> tuple[int, str, str]:
     """Its exit code and what it wrote; it knows the tests' authority."""
-    done = await trio.run_process(
+    done = await loops.run_process(
         [
             *(program, "-sS", "--max-time", "20", "--noproxy", "*"),
             *("--cacert", str(ROOT.files().cert)),
             *map(str, arguments),
         ],
-        capture_stdout=True,
-        capture_stderr=True,
         check=False,
     )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
@@ -146,7 +145,7 @@ async def test_curl_comes_through_a_proxy(program: str) -> None:
             seen.append((await socket.opened).remoteAddress)
             await answer(socket)
 
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(serve)
             url = f"https://localhost:{port_of(server)}/"
             status, _, _ = await curl(program, "--haproxy-clientip", "192.0.2.9", url)
@@ -179,7 +178,7 @@ async def visited(
     root = str(ROOT.files().cert)
     async with listen("127.0.0.1:0", secureTransport="on", **members) as server:
         async with s_client(port_of(server), "-CAfile", root, *arguments) as client:
-            with trio.fail_after(20):
+            with loops.fail_after(20):
                 yield server, client
 
 
@@ -219,7 +218,7 @@ async def test_a_version_that_is_not_spoken_is_refused(
         await client.says(word)
         await client.ends()
         while server.stats.handshaking:
-            await trio.lowlevel.checkpoint()
+            await loops.checkpoint()
         assert server.stats.waiting == 0
 
 
@@ -282,7 +281,7 @@ async def test_openssl_knows_a_key(version: str) -> None:
     async with visited(version, *wrong, psk=keys.get) as (server, client):
         await client.ends()
         while server.stats.failed < 1:
-            await trio.lowlevel.checkpoint()
+            await loops.checkpoint()
 
 
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])

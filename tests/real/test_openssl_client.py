@@ -15,6 +15,8 @@ from wsockets import Binding, Socket, SocketError, TlsOptions
 
 from .openssl import Program, s_client
 
+pytestmark = pytest.mark.every_loop
+
 KEY = bytes(range(32))
 
 

@@ -10,6 +10,8 @@ from wsockets import Binding, SocketError, TlsOptions
 
 from .openssl import s_server
 
+pytestmark = pytest.mark.every_loop
+
 KEY = bytes(range(32))
 
 

@@ -6,12 +6,14 @@ import random
 from functools import partial
 
 import pytest
-import trio
 
+from tests import loops
 from tests.loopback import binding
 from wsockets import SessionCache, SocketError
 
 from .openssl import Program, s_server
+
+pytestmark = pytest.mark.every_loop
 
 # s_server prints the data among its own lines, in which these do not occur.
 UPDATE = b"TLS 1.3, Handshake [length 0005], KeyUpdate"
@@ -34,7 +36,7 @@ async def test_keys_are_updated_in_the_middle_of_a_transfer(
     data = bytes(rng.choices(ALPHABET, k=1 << 20))
     async with (
         s_server("-tls1_3", "-msg") as (server, address),
-        trio.open_nursery() as nursery,
+        loops.open_nursery() as nursery,
         binding().connect(address, secureTransport="on") as socket,
     ):
         reader = socket.readable.getReader()

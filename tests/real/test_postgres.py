@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import trio
 
 from docs.examples import postgres
 from docs.examples.postgres import Postgres, PostgresError, Result
+from tests import loops
 from tests.servers import PostgreSQL
 from tests.servers.tls import TlsFiles
 from wsockets import AbortError, Binding, SocketError, TlsOptions
@@ -22,7 +22,7 @@ from wsockets import AbortError, Binding, SocketError, TlsOptions
 ROOT = Path(__file__).parents[2]
 
 # One worker, one cluster.
-pytestmark = pytest.mark.xdist_group("postgresql")
+pytestmark = [pytest.mark.every_loop, pytest.mark.xdist_group("postgresql")]
 
 
 async def open_session(
@@ -122,7 +122,7 @@ async def test_an_interrupted_query_ends_the_session(
     async with session_with(postgresql, tls_files) as watcher:
         sleeper = await open_session(postgresql, tls_files)
         asleep = "select 1 from pg_stat_activity where wait_event = 'PgSleep'"
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(sleeper.query, "select pg_sleep(60)")
             while not (await watcher.query(asleep))[0].rows:
                 pass
@@ -184,7 +184,7 @@ async def test_many_sessions_at_once(
         answers[number] = result.rows[0][0]
         await session.close()
 
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         for number in range(20):
             nursery.start_soon(ask, number)
     assert answers == {number: str(number * 2) for number in range(20)}

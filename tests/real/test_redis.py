@@ -5,10 +5,13 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import trio
+import pytest
 
+from tests import loops
 from tests.servers import Redis
 from wsockets import Socket, connect
+
+pytestmark = pytest.mark.every_loop
 
 
 class Client:
@@ -70,7 +73,7 @@ async def test_a_pipeline_of_large_values(redis: Redis, rng: random.Random) -> N
     values = {f"large-{number}": rng.randbytes(1 << 20) for number in range(4)}
     async with connect(redis.address) as socket:
         client = Client(socket)
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
 
             @nursery.start_soon
             async def ask() -> None:
@@ -104,7 +107,7 @@ async def test_messages_come_in_while_commands_go_out(redis: Redis) -> None:
         subscriber, publisher = Client(one), Client(other)
         messages: list[bytes] = []
         channels: list[bytes] = []
-        ready = trio.Event()
+        ready = loops.Event()
 
         async def listen() -> None:
             while len(messages) < count or len(channels) < count:
@@ -128,7 +131,7 @@ async def test_messages_come_in_while_commands_go_out(redis: Redis) -> None:
                 await publisher.send("PUBLISH", "news", str(number))
                 assert await publisher.receive() == 1
 
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(listen)
             nursery.start_soon(subscribe)
             nursery.start_soon(publish)

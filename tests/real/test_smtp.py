@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-import trio
 
+from tests import loops
 from tests.servers import Smtp
 from tests.servers.tls import TlsFiles
 from wsockets import Socket, SocketError, connect
+
+pytestmark = pytest.mark.every_loop
 
 
 class Session:
@@ -99,7 +101,7 @@ async def test_mails_are_sent_side_by_side(smtp: Smtp, tls_files: TlsFiles) -> N
             await send(Session(socket), text)
             await socket.close()
 
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         for text in texts:
             nursery.start_soon(deliver, text)
     received = {message.content for message in smtp.messages[before:]}

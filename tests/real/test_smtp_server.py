@@ -22,6 +22,8 @@ from wsockets.starttls import upgrade
 
 from .openssl import s_client
 
+pytestmark = pytest.mark.only_trio("the example is a program of trio's")
+
 AUTHORITY = certificates.authority().pem
 
 

@@ -27,6 +27,8 @@ from cryptography.x509.oid import NameOID
 from tests.serving import port_of
 from wsockets import ServerSocket, Socket, listen
 
+pytestmark = pytest.mark.only_trio("it takes minutes, most of them of tlsfuzzer's")
+
 VARIABLE = "WSOCKETS_TLSFUZZER"
 ANSWER = b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
 

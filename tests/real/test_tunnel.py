@@ -34,6 +34,8 @@ from tests.wires import SocketStream, SSLStream, listen_tcp, open_tcp_stream
 
 from .openssl import s_client
 
+pytestmark = pytest.mark.only_trio("the example is a program of trio's")
+
 ROOT = Path(__file__).parents[2]
 NO_LINGER = struct.pack("ii", 1, 0)
 # What tells which of the backends has answered, and what the browser spoke.
@@ -315,12 +317,7 @@ async def exchange(stream: SSLStream, data: bytes) -> None:
     """Send it and get it back."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stream.send_all, data)
-        got = bytearray()
-        while len(got) < len(data):
-            chunk = await stream.receive_some()
-            assert chunk, f"the end after {len(got)} of {len(data)} bytes"
-            got += chunk
-    assert got == data
+        assert await stream.receive_exactly(len(data)) == data
 
 
 async def test_two_hundred_connections_at_once(pem: Path, rng: random.Random) -> None:
