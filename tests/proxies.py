@@ -91,7 +91,7 @@ async def _relay(one: SocketStream, other: SocketStream) -> None:
             await sink.send_all(data)
         await sink.send_eof()
 
-    async with other, loops.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(copy, one, other)
         nursery.start_soon(copy, other, one)
 
@@ -128,10 +128,11 @@ class HttpProxy(TestProxy):
         if upstream is None:
             await stream.send_all(b"HTTP/1.1 502 Nope\r\nContent-Length: 0\r\n\r\n")
             return
-        # In one segment with what the target says first.
-        first = await upstream.receive_some()
-        await stream.send_all(b"HTTP/1.1 200 Connected\r\nVia: x\r\n\r\n" + first)
-        await _relay(stream, upstream)
+        async with upstream:
+            # In one segment with what the target says first.
+            first = await upstream.receive_some()
+            await stream.send_all(b"HTTP/1.1 200 Connected\r\nVia: x\r\n\r\n" + first)
+            await _relay(stream, upstream)
 
 
 @attrs.define
@@ -166,12 +167,14 @@ class Socks5Proxy(TestProxy):
         if upstream is None:
             await stream.send_all(b"\x05\x04\x00\x01" + bytes(6))
             return
-        bound = upstream.socket.getsockname()
-        ip = ipaddress.ip_address(bound[0])
-        reply = b"\x05\x00\x00" + (b"\x01" if ip.version == 4 else b"\x04") + ip.packed
-        first = await upstream.receive_some()
-        await stream.send_all(reply + bound[1].to_bytes(2, "big") + first)
-        await _relay(stream, upstream)
+        async with upstream:
+            bound = upstream.socket.getsockname()
+            ip = ipaddress.ip_address(bound[0])
+            kind = 1 if ip.version == 4 else 4
+            reply = bytes((5, 0, 0, kind)) + ip.packed + bound[1].to_bytes(2, "big")
+            first = await upstream.receive_some()
+            await stream.send_all(reply + first)
+            await _relay(stream, upstream)
 
 
 async def _read(stream: SocketStream, count: int) -> bytes:

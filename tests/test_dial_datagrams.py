@@ -18,6 +18,8 @@ from wsockets.dial import connect_udp, deny_private, destination, find_destinati
 from wsockets.errors import SocketError
 from wsockets.runtime import current
 
+pytestmark = pytest.mark.every_loop
+
 V4, V6 = socket.AF_INET, socket.AF_INET6
 BOTH = [(int(V6), "::1"), (int(V4), "127.0.0.1")]
 

@@ -14,6 +14,8 @@ from wsockets.dial import Dialling, dial, parse_proxy
 from wsockets.errors import SocketError
 from wsockets.runtime import current
 
+pytestmark = pytest.mark.every_loop
+
 V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
 
 
