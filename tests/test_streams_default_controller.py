@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 import pytest
-import trio
 
+from tests import loops
 from tests.loopback import settle
 from wsockets import (
     Promise,
@@ -19,6 +19,8 @@ from wsockets import (
 from wsockets.promise import fulfilled, rejected
 from wsockets.runtime import current
 from wsockets.streams.default_controller import ReadableStreamDefaultController
+
+pytestmark = pytest.mark.every_loop
 
 
 @attrs.define(eq=False)
@@ -288,7 +290,7 @@ async def test_a_timeout_takes_no_chunk_with_it() -> None:
     controller = Source().start()
     reader = controller.stream.getReader()
     read = reader.read()
-    with trio.move_on_after(0):
+    with loops.move_on_after(0):
         await read
     controller.enqueue("kept")
     assert (await reader.read()).value == "kept"
@@ -297,11 +299,12 @@ async def test_a_timeout_takes_no_chunk_with_it() -> None:
     assert (await read).value == "for the first"
 
 
+@pytest.mark.only_trio("on asyncio a task is cancelled where it waits")
 async def test_a_caller_that_is_cancelled_already_takes_nothing() -> None:
     controller = Source().start()
     controller.enqueue("kept")
     reader = controller.stream.getReader()
-    with trio.CancelScope() as scope:
+    with loops.CancelScope() as scope:
         scope.cancel()
         await reader.read()
         raise AssertionError
@@ -316,14 +319,14 @@ async def test_a_chunk_that_comes_while_a_cancellation_is_on_its_way_is_not_lost
     reader = controller.stream.getReader()
     got = []
 
-    async def read(scope: trio.CancelScope) -> None:
+    async def read(scope: loops.CancelScope) -> None:
         with scope:
             got.append((await reader.read()).value)
 
     for followed in (False, True):
         got.clear()
-        first, second = trio.CancelScope(), trio.CancelScope()
-        async with trio.open_nursery() as nursery:
+        first, second = loops.CancelScope(), loops.CancelScope()
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(read, first)
             await settle()
             if followed:
@@ -344,15 +347,15 @@ async def test_a_read_that_several_await_survives_one_of_them() -> None:
     controller = Source().start()
     read = controller.stream.getReader().read()
     got = []
-    gone = trio.CancelScope()
+    gone = loops.CancelScope()
 
-    async def wait(scope: trio.CancelScope) -> None:
+    async def wait(scope: loops.CancelScope) -> None:
         with scope:
             got.append((await read).value)
 
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(wait, gone)
-        nursery.start_soon(wait, trio.CancelScope())
+        nursery.start_soon(wait, loops.CancelScope())
         await settle()
         gone.cancel()
         controller.enqueue("for the other")
@@ -364,7 +367,7 @@ async def test_a_reaction_keeps_a_read_in_line() -> None:
     read = controller.stream.getReader().read()
     seen: list[object] = []
     read.then(lambda result: seen.append(result.value))
-    with trio.move_on_after(0):
+    with loops.move_on_after(0):
         await read
     controller.enqueue("for the reaction")
     await settle()
@@ -374,7 +377,7 @@ async def test_a_reaction_keeps_a_read_in_line() -> None:
 def read_cancelled(reader: ReadableStreamDefaultReader) -> Promise[ReadResult]:
     """A read of a task that is cancelled already, and has not noticed."""
     reads = []
-    with trio.CancelScope() as scope:  # noqa: ASYNC100
+    with loops.CancelScope() as scope:
         scope.cancel()
         reads.append(reader.read())
     return reads[0]
@@ -395,7 +398,7 @@ async def test_a_read_given_up_gets_the_news_when_it_is_awaited_again() -> None:
     async def given_up(controller: ReadableStreamDefaultController) -> tuple[Any, Any]:
         reader = controller.stream.getReader()
         read = reader.read()
-        with trio.move_on_after(0):
+        with loops.move_on_after(0):
             await read
         return read, reader
 

@@ -9,13 +9,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import trio
 
+from tests import loops
 from tests.loopback import settle
 from wsockets import AbortError, SocketError
 from wsockets.runtime import current
 from wsockets.runtime.gate import Gate, Want
 from wsockets.streams.message_writable import MessageWritable
+
+pytestmark = pytest.mark.every_loop
 
 OWN = SocketError("too long", code="os")
 FATAL = SocketError("gone", code="refused")
@@ -30,7 +32,7 @@ class Told:
         self._script = list(script)
         self._sent = sent
         # What has to happen first.
-        self.before: trio.Event | None = None
+        self.before: loops.Event | None = None
         self.unpreparable: SocketError | None = None
         self.prepared = False
 
@@ -97,7 +99,7 @@ class Place:
     def message(self, name: str, *script: Any, held: bool = False) -> Told:
         made = Told(name, list(script), self.sent)
         if held:
-            made.before = trio.Event()
+            made.before = loops.Event()
         return made
 
 
@@ -284,7 +286,7 @@ async def test_a_cancelled_write_awaiter_detaches_and_the_write_completes() -> N
     async with place() as here:
         held = here.message("one", held=True)
         written = here.writer.write(held)
-        with trio.move_on_after(0) as scope:
+        with loops.move_on_after(0) as scope:
             await written
         assert scope.cancelled_caught
         assert held.before is not None
@@ -293,7 +295,8 @@ async def test_a_cancelled_write_awaiter_detaches_and_the_write_completes() -> N
         assert here.sent == ["one"]
 
 
-def test_what_the_end_of_the_event_loop_takes_along_is_told() -> None:
+@pytest.mark.parametrize("loop", loops.LOOPS)
+def test_what_the_end_of_the_event_loop_takes_along_is_told(loop: str) -> None:
     ours, theirs = socket.socketpair()
 
     async def main() -> None:
@@ -303,4 +306,4 @@ def test_what_the_end_of_the_event_loop_takes_along_is_told() -> None:
         await settle()
 
     with ours, theirs, pytest.warns(ResourceWarning, match="2 messages .* not sent"):
-        trio.run(main)
+        loops.run(loop, main)
