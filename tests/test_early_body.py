@@ -17,6 +17,8 @@ from tests.naming import named
 from wsockets import AbortError, Promise, Socket, SocketError
 from wsockets.early.body import check_body
 
+pytestmark = pytest.mark.every_loop
+
 TEXT = b"some bytes, and m\xc3\xb6re"
 
 

@@ -11,6 +11,8 @@ from tests.early import constructed
 from tests.loopback import Secure, connected, settle
 from wsockets import AbortController, SocketDataEvent, SocketError
 
+pytestmark = pytest.mark.every_loop
+
 
 class Gathering:
     """A listener that waits for so many bytes."""

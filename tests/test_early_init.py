@@ -16,6 +16,8 @@ from tests.wires import SSLStream
 from wsockets import SessionCache, Socket, SocketAddress, SocketError, UnixAddress
 from wsockets.early.init import read_init, read_type, read_update
 
+pytestmark = pytest.mark.every_loop
+
 SOMEWHERE = {"address": "127.0.0.1", "port": 9}
 
 

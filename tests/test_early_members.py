@@ -25,6 +25,8 @@ from wsockets import (
     connect,
 )
 
+pytestmark = pytest.mark.every_loop
+
 
 class TestReady:
     async def test_it_settles_with_opened_and_gives_nothing(

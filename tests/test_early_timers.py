@@ -11,6 +11,8 @@ from tests.early import constructed, remote
 from tests.loopback import Peer, Secure, connected, listening, settle
 from wsockets import Socket, SocketError, adopt
 
+pytestmark = pytest.mark.every_loop
+
 
 class TestReadyTimeout:
     async def test_a_socket_that_is_not_open_in_time_is_refused(self) -> None:

@@ -16,6 +16,8 @@ from tests.loopback import Secure, connected, failure, listening, settle
 from tests.naming import named
 from wsockets import Socket, SocketDataEvent, SocketError, adopt, listen
 
+pytestmark = pytest.mark.every_loop
+
 TLS: dict[str, Any] = {"type": "tls", "servername": "localhost"}
 
 

@@ -14,6 +14,8 @@ from tests.serving import identity
 from wsockets import Binding, SocketError, SocketOptions, TlsOptions, listen
 from wsockets.server.options import ListenOptions, read_listen, read_reload
 
+pytestmark = pytest.mark.every_loop
+
 AUTHORITY = certificates.authority().pem
 ON: dict[str, Any] = {"secureTransport": "on", **identity()}
 

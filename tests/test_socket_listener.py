@@ -23,6 +23,8 @@ from wsockets import (
     connect,
 )
 
+pytestmark = pytest.mark.every_loop
+
 LOOPBACK = {"address": "127.0.0.1", "port": 0}
 
 
