@@ -87,6 +87,28 @@ async def test_cancelled_now_tells_before_the_checkpoint() -> None:
             await current().checkpoint()
 
 
+async def test_a_turn_is_taken_each_time() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await loops.checkpoint()
+
+    async with loops.open_nursery() as nursery:
+        nursery.start_soon(count)
+        for _ in range(50):
+            await current().turn()
+        # Who goes first in a round is anybody's guess.
+        assert turns >= 48
+        nursery.cancel_scope.cancel()
+    with current().scope() as scope:
+        scope.cancel()
+        with pytest.raises(loops.cancelled()):
+            await current().turn()
+
+
 async def test_a_scope_ends_by_its_deadline_or_by_hand() -> None:
     with current().scope(0.001) as scope:
         await current().park({})

@@ -227,7 +227,7 @@ class Link:
     async def _run(self) -> None:
         try:
             # Both pipes of a pair are made before either moves.
-            await self._runtime.checkpoint()
+            await self._runtime.turn()
             while self._lines and not self._give_up and await self._ready():
                 self._set_off()
                 while self._pump is not None:
@@ -257,7 +257,7 @@ class Link:
                 return True
             if not self._lines:
                 return False
-            await self._runtime.checkpoint()
+            await self._runtime.turn()
         return False
 
     @protect

@@ -294,7 +294,7 @@ class Lane:
     async def _pause(self) -> None:
         """Let other tasks have their turn."""
         self._spent = 0
-        await self._runtime.checkpoint()
+        await self._runtime.turn()
 
     def _keep(self) -> None:
         """Own what is to be written: the shared buffer is used by others now."""

@@ -110,6 +110,9 @@ class Runtime(Protocol):
     def checkpoint(self) -> Awaitable[None]:
         """Let other tasks run, if not each time; a cancellation is raised."""
 
+    def turn(self) -> Awaitable[None]:
+        """Let every other task run that can; a cancellation is raised."""
+
     def shielded_checkpoint(self) -> Awaitable[None]:
         """Let other tasks run, if not each time; a cancellation is not raised."""
 

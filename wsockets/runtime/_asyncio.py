@@ -125,10 +125,10 @@ class AsyncioRuntime:
         self._turns -= 1
         if self._turns and not self._due:
             return _nothing
-        self._turns = _TURNS
-        return self._take_turn()
+        return self.turn()
 
-    async def _take_turn(self) -> None:
+    async def turn(self) -> None:
+        self._turns = _TURNS
         try:
             if self._due:
                 self._debts.pay()

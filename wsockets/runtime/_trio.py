@@ -77,6 +77,7 @@ class TrioRuntime:
             reschedule(task)
 
     checkpoint = staticmethod(trio.lowlevel.checkpoint)
+    turn = checkpoint
     shielded_checkpoint = staticmethod(trio.lowlevel.cancel_shielded_checkpoint)
 
     def cancelled_now(self) -> bool:
