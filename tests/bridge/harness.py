@@ -2,7 +2,7 @@
 
 `joined()` gives a connection of ours, plain or TLS, and its `Far`; `sinks` gives
 what a user may hand over as a sink, and its `Far`; `bridged()` puts a pump
-between them. Everything runs under trio, the peers as well: a `Far` is a fd, or
+between them. All of it runs on any loop, the peers as well: a `Far` is a fd, or
 two, and perhaps Python's ssl in memory over them, so that all that is on the wire
 is at hand.
 """
@@ -20,10 +20,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from io import FileIO
 from typing import Any, Final, Literal, TypeAlias
 
+import anyio
 import attrs
-import trio
 
-from tests import certificates
+from tests import certificates, loops
 from tests.loopback import NO_LINGER, server_context
 from wsockets import TlsOptions
 from wsockets.bridge.python import python_pump
@@ -107,7 +107,7 @@ class Far:
             try:
                 view = view[os.write(self.write_fd, view) :]
             except BlockingIOError:
-                await trio.lowlevel.wait_writable(self.write_fd)
+                await anyio.wait_writable(self.write_fd)
             if not view:
                 return
 
@@ -117,7 +117,7 @@ class Far:
             try:
                 return os.read(self.read_fd, limit)
             except BlockingIOError:
-                await trio.lowlevel.wait_readable(self.read_fd)
+                await anyio.wait_readable(self.read_fd)
 
     # -- inside
 
@@ -262,16 +262,16 @@ async def secured(
 
 async def until(condition: Callable[[], object]) -> None:
     """Let others have their turns until it is so, where no event tells."""
-    with trio.fail_after(WITHIN):
+    with loops.fail_after(WITHIN):
         while not condition():
-            await trio.lowlevel.checkpoint()
+            await loops.checkpoint()
 
 
 async def wait(sock: socket.socket, want: Want) -> None:
     if want is Want.READ:
-        await trio.lowlevel.wait_readable(sock)
+        await anyio.wait_readable(sock)
     else:
-        await trio.lowlevel.wait_writable(sock)
+        await anyio.wait_writable(sock)
 
 
 async def receive(connection: PlainConnection | TlsConnection, count: int) -> bytes:
@@ -317,8 +317,8 @@ async def joined(
         async def shake() -> None:
             made.append(await secured(near, **options))
 
-        with trio.fail_after(WITHIN):
-            async with trio.open_nursery() as nursery:
+        with loops.fail_after(WITHIN):
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(shake)
                 await far.shake(context or server_context())
         yield made[0], far
@@ -417,14 +417,14 @@ class Running:
     # As of the last notice.
     finished: frozenset[Direction] = frozenset()
     ended: BridgeEnd | None = None
-    _news: trio.Event = attrs.field(factory=trio.Event)
+    _news: loops.Event = attrs.field(factory=loops.Event)
 
     def notify(self) -> None:
         self.notified += 1
         self.finished = self.pump.finished
         self.ended = self.pump.ended
         self._news.set()
-        self._news = trio.Event()
+        self._news = loops.Event()
 
     async def counts(self, direction: Direction, **expected: int) -> None:
         """The counters come to this; they may lag behind what has arrived."""
@@ -433,14 +433,14 @@ class Running:
             flow = getattr(self.pump.stats, direction)._asdict()
             return {name: flow[name] for name in expected}
 
-        with contextlib.suppress(trio.TooSlowError), trio.fail_after(WITHIN):
+        with contextlib.suppress(TimeoutError), loops.fail_after(WITHIN):
             while now() != expected:
-                await trio.lowlevel.checkpoint()
+                await loops.checkpoint()
         assert now() == expected
 
     async def until_finished(self, direction: Direction) -> None:
         """Until a notice that `direction` has ended; lets go of its target."""
-        with trio.fail_after(WITHIN):
+        with loops.fail_after(WITHIN):
             while direction not in self.finished:
                 await self._news.wait()
         if direction == "decrypt" and self.sink is not None:
@@ -448,7 +448,7 @@ class Running:
 
     async def end(self) -> BridgeEnd:
         """How it has ended, when that was told."""
-        with trio.fail_after(WITHIN):
+        with loops.fail_after(WITHIN):
             while self.ended is None:
                 await self._news.wait()
         return self.ended
@@ -487,4 +487,4 @@ async def bridged(
         assert pump.ended is not None
         if taken is not None:
             taken.restore()
-        await trio.lowlevel.checkpoint()
+        await loops.checkpoint()
