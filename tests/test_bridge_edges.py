@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import anyio
 import pytest
-import trio
-import trio.testing
 
+from tests import loops
 from tests.bridge.harness import WITHIN, joined, lend, nonblocking, until
 from wsockets import SocketError
 from wsockets.bridge.edges import Broken, ConnectionEdge, FdEdge, Obstacle
@@ -20,6 +20,8 @@ from wsockets.bridge.work import End
 from wsockets.connection import PlainConnection
 from wsockets.runtime import current
 from wsockets.runtime.gate import Want
+
+pytestmark = pytest.mark.every_loop
 
 Kind = Callable[[], tuple[int, int]]
 
@@ -75,23 +77,23 @@ async def test_it_waits(stack: ExitStack, view: memoryview) -> None:
     edge = edge_of(fd)
     while edge.write(b"", bytes(65536)) is not Want.WRITE:
         pass
-    with trio.fail_after(WITHIN):
-        async with trio.open_nursery() as nursery:
+    with loops.fail_after(WITHIN):
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(edge.wait, Want.READ)
             nursery.start_soon(edge.wait, Want.WRITE)
-            await trio.testing.wait_all_tasks_blocked()
+            await loops.settle()
             far.send(b"x")
             with pytest.raises(BlockingIOError):
                 while True:
                     far.recv(65536)
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             assert edge.read(view) == 1
             nursery.start_soon(edge.wait, Want.READ)
-            await trio.testing.wait_all_tasks_blocked()
+            await loops.settle()
             edge.interrupt()
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(edge.wait, Want.READ)
-            await trio.testing.wait_all_tasks_blocked()
+            await loops.settle()
             edge.close()
 
 
@@ -131,7 +133,7 @@ async def test_nothing_read_from_datagrams_over_UDP_may_be_the_end(
         one.setblocking(False)
         edge = edge_of(os.dup(one.fileno()))
         one.send(b"")
-        await trio.lowlevel.wait_readable(one)
+        await anyio.wait_readable(one)
         assert edge.read(view) == 0
         one.shutdown(socket.SHUT_RD)
         await until(lambda: edge.read(view) is None)
@@ -271,7 +273,7 @@ async def test_a_connection_is_read_and_written(kind: Any, view: memoryview) -> 
 
         async def read() -> int | None:
             while isinstance(got := edge.read(view), Want):
-                with trio.fail_after(WITHIN):
+                with loops.fail_after(WITHIN):
                     await edge.wait(got)
             return got
 
@@ -282,12 +284,12 @@ async def test_a_connection_is_read_and_written(kind: Any, view: memoryview) -> 
         assert edge.write(b"head", memoryview(b"data")) == 8
         assert edge.write(b"", b"y" * 20000) == 20000
         assert edge.sent == (3 if kind == "tls" else 0)
-        with trio.fail_after(WITHIN):
+        with loops.fail_after(WITHIN):
             assert await peer.receive_exactly(20008) == b"headdata" + b"y" * 20000
         await peer.end()
         assert await read() is None
         assert edge.finish() is None
-        with trio.fail_after(WITHIN):
+        with loops.fail_after(WITHIN):
             assert await peer.receive_to_end() == b""
         edge.close()
         assert connection.socket.fileno() >= 0
@@ -296,11 +298,11 @@ async def test_a_connection_is_read_and_written(kind: Any, view: memoryview) -> 
 async def test_its_readers_and_writers_share_a_gate() -> None:
     async with joined("tls") as (connection, _):
         edge = ConnectionEdge(current(), "connection", lend(connection))
-        with trio.fail_after(WITHIN):
-            async with trio.open_nursery() as nursery:
+        with loops.fail_after(WITHIN):
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(edge.wait, Want.READ)
                 nursery.start_soon(edge.wait, Want.READ)
-                await trio.testing.wait_all_tasks_blocked()
+                await loops.settle()
                 edge.interrupt()
         edge.close()
 
@@ -340,7 +342,7 @@ async def test_what_it_broke_with_is_known_without_reading(kind: Any) -> None:
         edge = ConnectionEdge(current(), "connection", lend(connection))
         assert edge.failure() is None
         peer.reset()
-        await trio.lowlevel.wait_readable(connection.socket)
+        await anyio.wait_readable(connection.socket)
         assert edge.readable()
         error = edge.failure()
         assert error is not None
@@ -357,7 +359,7 @@ async def test_nothing_is_written_to_a_TLS_peer_that_is_gone(
         edge = ConnectionEdge(current(), "connection", lend(connection))
         await peer.send(b"last")
         if family == "tcp":
-            await trio.lowlevel.wait_readable(connection.socket)
+            await anyio.wait_readable(connection.socket)
             peer.reset()
         else:
             peer.close()
@@ -384,6 +386,6 @@ async def test_one_descriptor_is_enough() -> None:
             End(-1, os.dup(near.fileno()), connection),
         ):
             edge = ConnectionEdge(current(), "connection", end)
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 await edge.wait(Want.WRITE)
             edge.close()

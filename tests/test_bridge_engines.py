@@ -20,6 +20,8 @@ from wsockets.connection import TlsConnection
 from wsockets.runtime import current
 from wsockets.runtime.gate import Want
 
+pytestmark = pytest.mark.every_loop
+
 NOTHING = Work(End(-1, -1), End(-1, -1))
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import attrs
 import pytest
-import trio
-import trio.testing
+from trio.testing import MockClock
 
+from tests import loops
 from tests.bridge.harness import WITHIN, packet, until
 from wsockets import SocketError
 from wsockets.bridge.edges import Broken, ConnectionEdge, FdEdge, Obstacle
@@ -18,6 +18,8 @@ from wsockets.bridge.lanes import Lane
 from wsockets.bridge.work import BridgeEnd, Direction, End, Framing, Side, Work
 from wsockets.runtime import current
 from wsockets.runtime.gate import Want
+
+pytestmark = pytest.mark.every_loop
 
 RESET = SocketError("could not go on: it broke", code="reset")
 
@@ -72,7 +74,7 @@ class Scripted:
         if self.asleep:
             await current().park(self.line)
         else:
-            await trio.lowlevel.checkpoint()
+            await loops.checkpoint()
 
     def interrupt(self) -> None:
         current().wake(self.line)
@@ -153,7 +155,7 @@ class _Double:
 
 
 async def ran(lane: Lane) -> None:
-    with trio.fail_after(WITHIN):
+    with loops.fail_after(WITHIN):
         await lane.run()
 
 
@@ -202,9 +204,9 @@ async def test_what_waits_to_be_written_is_its_own() -> None:
     first = sink(takes=[Want.WRITE], asleep=True)
     one, _ = lane_of(connection(b"aaaa"), first)
     two, _ = lane_of(connection(b"bbbb"), sink())
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(one.run)
-        await trio.testing.wait_all_tasks_blocked()
+        await loops.settle()
         await ran(two)
         first.interrupt()
     assert first.written == [b"aaaa"]
@@ -240,11 +242,11 @@ async def test_a_source_that_never_waits_lets_others_run() -> None:
     target = sink()
     lane, _ = lane_of(connection(*[bytes(65536)] * count), target)
     turns = 0
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(lane.run)
         while target.finished == 0:
             turns += 1
-            await trio.lowlevel.checkpoint()
+            await loops.checkpoint()
     assert turns > count // 8
 
 
@@ -255,7 +257,7 @@ async def test_a_lane_that_is_to_stop_delivers_what_it_has() -> None:
     target = sink(takes=[2, Want.WRITE], asleep=True)
     source = connection(b"0123", b"never")
     lane, told = lane_of(source, target)
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(lane.run)
         await until(lambda: target.waits)
         lane.quit = True
@@ -269,7 +271,7 @@ async def test_a_lane_that_is_to_stop_delivers_what_it_has() -> None:
 async def test_a_lane_that_waits_for_its_source_stops_at_once() -> None:
     source = connection(Want.READ, asleep=True)
     lane, told = lane_of(source, sink())
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(lane.run)
         await until(lambda: source.waits)
         lane.quit = True
@@ -340,7 +342,7 @@ async def test_what_nobody_thought_of_ends_the_bridge_and_is_raised() -> None:
 
 async def test_so_does_a_cancellation() -> None:
     lane, told = lane_of(connection(Want.READ, asleep=True), sink())
-    with trio.move_on_after(0) as scope:
+    with loops.move_on_after(0) as scope:
         await lane.run()
     assert scope.cancelled_caught
     assert told.crashed == [None]
@@ -348,18 +350,18 @@ async def test_so_does_a_cancellation() -> None:
 
 @pytest.mark.parametrize("over", [True, False])
 async def test_a_source_that_breaks_while_nothing_is_taken_is_noticed(
-    autojump_clock: trio.testing.MockClock, over: bool
+    autojump_clock: MockClock, over: bool
 ) -> None:
     source = connection(b"data")
     target = sink(takes=[Want.WRITE, Want.WRITE, Want.WRITE], asleep=True)
     lane, told = lane_of(source, target)
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(lane.run)
-        await trio.sleep(1.5)
+        await loops.sleep(1.5)
         assert told.decided == []
         source.broke = RESET
         told.over = over
-        await trio.sleep(1)
+        await loops.sleep(1)
         nursery.cancel_scope.cancel()
     if over:
         assert told.decided == []

@@ -22,9 +22,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import anyio
 import pytest
-import trio
 
+from tests import loops
 from tests.bridge.harness import (
     WITHIN,
     Far,
@@ -48,8 +49,10 @@ from wsockets.bridge import _native, native
 from wsockets.bridge.sink import open_sink
 from wsockets.bridge.work import BridgeEnd, End, Framing, Remains, Work
 from wsockets.connection import PlainConnection
-from wsockets.runtime import Runtime, current
+from wsockets.runtime import current
 from wsockets.tls import openssl
+
+pytestmark = pytest.mark.every_loop
 
 CLOSED = BridgeEnd("connection", "decrypt", "closed")
 TASK = "wsockets bridges"
@@ -97,7 +100,7 @@ async def test_a_socket_that_others_let_block_holds_up_no_engine() -> None:
                 # As any process may that has it, too.
                 os.set_blocking(sink.fileno(), True)
                 await outside.send(b"y")
-                with trio.fail_after(WITHIN):
+                with loops.fail_after(WITHIN):
                     assert await peer.receive() == b"y"
                     running.pump.stop(0)
                     await running.end()
@@ -169,7 +172,7 @@ async def test_a_running_bridge_needs_nobody_to_hold_it() -> None:
     async with joined("tls") as (connection, peer):
         with sink_of("unix") as (given, other):
             sink = open_sink(given, reading=True, writing=True)
-            told = trio.Event()
+            told = loops.Event()
             pump = native_pump(current(), Work(lend(connection), sink.end), told.set)
             pump.start()
             gone = weakref.ref(pump)
@@ -180,10 +183,10 @@ async def test_a_running_bridge_needs_nobody_to_hold_it() -> None:
             assert await other.receive() == b"still here"
             await peer.end()
             await other.end()
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 while gone() is not None:
                     await told.wait()
-                    await trio.lowlevel.checkpoint()
+                    await loops.checkpoint()
                     gc.collect()
             sink.restore()
 
@@ -203,14 +206,14 @@ async def test_what_is_dropped_before_it_started_closes_its_descriptors() -> Non
 @pytest.mark.parametrize("how", ["stop", "abandon"])
 async def test_what_never_started_hands_back_what_it_was_given(how: str) -> None:
     with work(to_sink=b"for the sink") as given:
-        told = trio.Event()
+        told = loops.Event()
         pump = native_pump(current(), given, told.set)
         pump.stop(1.0) if how == "stop" else pump.abandon()
         stopped = BridgeEnd("connection", "decrypt", "stopped")
         ended = stopped if how == "stop" else CLOSED
         assert pump.ended == ended
         assert pump.remains() == Remains(unread=b"for the sink")
-        with trio.fail_after(WITHIN):
+        with loops.fail_after(WITHIN):
             await told.wait()
         pump.stop(1.0)
         pump.abandon()
@@ -277,23 +280,23 @@ async def test_a_connection_comes_back_whole_at_any_moment(rng: random.Random) -
     cycles = 50  # twenty times as many in `make stress`
     sent = {"down": bytearray(), "up": bytearray()}
     found = {"down": bytearray(), "up": bytearray()}
-    done = trio.Event()
+    done = loops.Event()
 
     async def feed(name: str, far: Any) -> None:
         while not done.is_set():
             data = rng.randbytes(rng.choice((1, 100, 5000, 70000)))
             sent[name] += data
             await far.send(data)
-            await trio.lowlevel.checkpoint()
+            await loops.checkpoint()
 
     async def drink(name: str, far: Any) -> None:
         while not (done.is_set() and len(found[name]) == len(sent[name])):
-            with trio.move_on_after(0.2):
+            with loops.move_on_after(0.2):
                 found[name] += await far.receive()
 
     async with joined("tls") as (connection, peer):
-        with sink_of("unix") as (given, other), trio.fail_after(50):
-            async with trio.open_nursery() as nursery:
+        with sink_of("unix") as (given, other), loops.fail_after(50):
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(feed, "down", peer)
                 nursery.start_soon(feed, "up", other)
                 nursery.start_soon(drink, "up", peer)
@@ -304,7 +307,7 @@ async def test_a_connection_comes_back_whole_at_any_moment(rng: random.Random) -
                         native_pump, connection, given, to_sink=unread
                     ) as running:
                         for _ in range(rng.randrange(20)):
-                            await trio.lowlevel.checkpoint()
+                            await loops.checkpoint()
                         if cycle == cycles - 1:
                             done.set()
                             await until(
@@ -327,7 +330,7 @@ async def test_a_connection_comes_back_whole_at_any_moment(rng: random.Random) -
 async def paid(connection: Any) -> None:
     """Until what the connection owes has left."""
     while connection.flush():
-        await trio.lowlevel.wait_writable(connection.socket)
+        await anyio.wait_writable(connection.socket)
 
 
 async def test_the_connection_works_on_after_a_stop() -> None:
@@ -497,7 +500,7 @@ async def test_a_forked_child_does_not_pump() -> None:
 
 
 CHILD = """
-import os, socket, sys, threading, trio
+import asyncio, os, socket, sys, threading, trio, uvloop
 from wsockets.bridge import native
 from wsockets.bridge.work import End, Work
 from wsockets.connection import PlainConnection
@@ -519,13 +522,22 @@ def sockets():
     sink, out = socket.socketpair()
     out.settimeout(10)
     return near, far, sink, out
+
+def run(main):
+    runs = {"asyncio": asyncio.run, "uvloop": uvloop.run}
+    if sys.argv[1] == "trio":
+        trio.run(main)
+    else:
+        runs[sys.argv[1]](main())
 """
 
+every_loop = pytest.mark.parametrize("loop", loops.LOOPS)
 
-def run(program: str, expected: int = 0) -> str:
+
+def run(program: str, loop: str = "trio", expected: int = 0) -> str:
     """What a process of its own prints; warnings are errors there, too."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", CHILD + program],
+        [sys.executable, "-W", "error", "-c", CHILD + program, loop],
         capture_output=True,
         text=True,
         timeout=WITHIN,
@@ -535,11 +547,10 @@ def run(program: str, expected: int = 0) -> str:
     return done.stdout
 
 
-def test_a_child_can_bridge_by_itself() -> None:
+@every_loop
+def test_a_child_can_bridge_by_itself(loop: str) -> None:
     program = """
 near, far, sink, out = sockets()
-async def main():
-    return pump_of(near, sink)
 async def parent():
     pump = pump_of(near, sink)
     child = os.fork()
@@ -548,7 +559,7 @@ async def parent():
         far.send(b"parent")
         print(out.recv(100), os.waitstatus_to_exitcode(status))
         return
-    try:
+    async def bridge():
         new = sockets()
         other = pump_of(new[0], new[2])
         new[1].send(b"child")
@@ -556,14 +567,20 @@ async def parent():
         assert pump.ended.reason == "closed"
         other.abandon()
         os._exit(7)
+    try:
+        if sys.argv[1] == "trio":
+            await bridge()
+        else:
+            run(bridge)  # asyncio's loops do not run in the child
     finally:
         os._exit(1)
-trio.run(parent)
+run(parent)
 """
-    assert run(program) == "b'parent' 7\n"
+    assert run(program, loop) == "b'parent' 7\n"
 
 
-def test_the_process_ends_while_it_pumps() -> None:
+@every_loop
+def test_the_process_ends_while_it_pumps(loop: str) -> None:
     program = """
 near, far, sink, out = sockets()
 async def main():
@@ -571,9 +588,9 @@ async def main():
     far.send(b"x")
     assert out.recv(1) == b"x"
     sys.exit(5)
-trio.run(main)
+run(main)
 """
-    run(program, expected=5)
+    run(program, loop, expected=5)
 
 
 def test_the_process_ends_though_the_loop_never_did() -> None:
@@ -601,7 +618,27 @@ sys.stdout.flush()
     assert run(program) == "pumping"
 
 
-def test_signals_are_for_other_threads() -> None:
+@every_loop
+def test_the_process_ends_while_a_thread_of_its_own_runs_the_loop(loop: str) -> None:
+    program = """
+near, far, sink, out = sockets()
+pumping = threading.Event()
+async def main():
+    pump_of(near, sink)
+    far.send(b"x")
+    assert out.recv(1) == b"x"
+    pumping.set()
+    await (trio.sleep_forever() if sys.argv[1] == "trio" else asyncio.Event().wait())
+threading.Thread(target=run, args=(main,), daemon=True).start()
+assert pumping.wait(10)
+sys.stdout.write("pumping")
+sys.stdout.flush()
+"""
+    assert run(program, loop) == "pumping"
+
+
+@every_loop
+def test_signals_are_for_other_threads(loop: str) -> None:
     program = """
 import signal
 near, far, sink, out = sockets()
@@ -617,9 +654,9 @@ async def main():
     # All but SIGKILL, SIGSTOP and the two that pthreads keeps.
     missing = [n for n in range(1, 65) if not blocked >> (n - 1) & 1]
     print(sorted(set(missing) - {signal.SIGKILL, signal.SIGSTOP, 32, 33}))
-trio.run(main)
+run(main)
 """
-    assert run(program) == "[]\n"
+    assert run(program, loop) == "[]\n"
 
 
 def test_a_subinterpreter_is_refused() -> None:
@@ -707,7 +744,7 @@ async def test_a_session_starts_once_and_tells_its_remains_after_the_end() -> No
         queue.close()
 
 
-async def test_news_may_be_taken_late_or_never(runtime: Runtime) -> None:
+async def test_news_may_be_taken_late_or_never() -> None:
     before = Snapshot.take()
     with work() as given:
         session, queue = native.session_of(given), _native.Queue()
@@ -726,11 +763,6 @@ async def test_news_may_be_taken_late_or_never(runtime: Runtime) -> None:
         del session, queue, given
     gc.collect()
     assert left_behind(before) == []
-
-
-@pytest.fixture
-async def runtime() -> Runtime:
-    return current()
 
 
 async def test_a_pump_lives_while_the_loop_is_busy() -> None:

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import trio
-import trio.testing
+from trio.testing import MockClock
 
+from tests import loops
 from tests.bridge.harness import (
     WITHIN,
     Running,
@@ -37,6 +37,8 @@ from wsockets.bridge.work import (
 from wsockets.connection import PlainConnection
 from wsockets.runtime import current
 
+pytestmark = pytest.mark.every_loop
+
 STOPPED = BridgeEnd("connection", "decrypt", "stopped")
 CLOSED = BridgeEnd("connection", "decrypt", "closed")
 
@@ -59,7 +61,7 @@ async def test_a_bridge_has_a_task_for_each_direction() -> None:
         assert news == {"wsockets bridge encrypt": 1, "wsockets bridge decrypt": 1}
         made.pump.stop(1.0)
         assert await made.end() == STOPPED
-    await trio.testing.wait_all_tasks_blocked()
+    await loops.settle()
     assert not tasks() - before
 
 
@@ -88,63 +90,63 @@ async def test_a_direction_that_is_not_bridged_counts_nothing(direction: str) ->
         assert (await made.end()).reason == "eof"
 
 
-async def test_idle_bridges_end_in_time(autojump_clock: trio.testing.MockClock) -> None:
+async def test_idle_bridges_end_in_time(autojump_clock: MockClock) -> None:
     async with running(idle_timeout=1000.0) as (made, peer, other):
-        await trio.sleep(900)
+        await loops.sleep(900)
         await peer.send(b"x")
         assert await other.receive() == b"x"
-        begun = trio.current_time()
-        await trio.sleep(900)
+        begun = loops.current_time()
+        await loops.sleep(900)
         assert made.ended is None
-        await trio.sleep(200)
+        await loops.sleep(200)
         assert made.ended == BridgeEnd("connection", "decrypt", "idle")
-        assert begun + 1000 <= trio.current_time() <= begun + 1101
+        assert begun + 1000 <= loops.current_time() <= begun + 1101
 
 
-async def test_stopping_ends_in_time(autojump_clock: trio.testing.MockClock) -> None:
+async def test_stopping_ends_in_time(autojump_clock: MockClock) -> None:
     async with joined("plain", "unix") as (connection, peer):
         with sink_of("unix", buffer=4608) as (sink, _):
             async with bridged(python_pump, connection, sink) as made:
-                with trio.move_on_after(1):
+                with loops.move_on_after(1):
                     await peer.send(bytes(1 << 22))
                 made.pump.stop(100)
-                await trio.sleep(90)
+                await loops.sleep(90)
                 assert made.pump.ended is None
                 # A second one does not make it shorter.
                 made.pump.stop(1)
-                await trio.sleep(5)
+                await loops.sleep(5)
                 assert made.pump.ended is None
-                await trio.sleep(10)
+                await loops.sleep(10)
                 assert made.pump.ended == STOPPED
                 assert made.pump.remains().unread
 
 
 async def test_it_may_fail_while_it_stops(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     async with joined("plain", "unix") as (connection, peer):
         with sink_of("unix", buffer=4608) as (sink, other):
             async with bridged(python_pump, connection, sink) as made:
-                with trio.move_on_after(1):
+                with loops.move_on_after(1):
                     await peer.send(bytes(1 << 22))
                 made.pump.stop(1000)
                 other.close()
-                await trio.sleep(100)
+                await loops.sleep(100)
                 assert made.pump.ended == BridgeEnd("sink", "decrypt", "sink")
 
 
 async def test_a_report_is_held_up_for_five_seconds_at_most(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     async with joined("plain", "tcp") as (connection, peer):
         with sink_of("unix", buffer=4608) as (sink, _):
             async with bridged(python_pump, connection, sink) as made:
-                with trio.move_on_after(1):
+                with loops.move_on_after(1):
                     await peer.send(bytes(1 << 24))
                 peer.reset()
-                await trio.sleep(4)
+                await loops.sleep(4)
                 assert made.pump.ended is None
-                await trio.sleep(3)
+                await loops.sleep(3)
                 assert made.pump.ended == BridgeEnd("connection", "decrypt", "reset")
 
 
@@ -179,18 +181,19 @@ async def test_remains_are_for_the_end() -> None:
             made.pump.remains()
 
 
-def test_the_fd_of_its_end_is_there_as_long_as_the_pump_is() -> None:
+@pytest.mark.parametrize("loop", loops.LOOPS)
+def test_the_fd_of_its_end_is_there_as_long_as_the_pump_is(loop: str) -> None:
     made: list[Any] = []
 
     async def main(near: socket.socket, given: Any) -> None:
         made.extend(pump_of(near, given))
         made[1].start()
-        await trio.testing.wait_all_tasks_blocked()
+        await loops.settle()
         assert select.select([made[1]], [], [], 0)[0] == []
 
     with streams() as (near, _), sink_of("unix") as (given, _):
         before = Snapshot.take()
-        trio.run(main, near, given)
+        loops.run(loop, main, near, given)
         made.pop(0).restore()
         assert select.select(made, [], [], 0)[0] == made
         assert len(Snapshot.take().news(before)) == 1
@@ -207,16 +210,17 @@ def pump_of(near: socket.socket, given: Any, **members: Any) -> Any:
 
 
 @pytest.mark.parametrize("idle_timeout", [1000.0, float("inf")])
-def test_the_end_of_the_event_loop_is_its_end(idle_timeout: float) -> None:
+@pytest.mark.parametrize("loop", loops.LOOPS)
+def test_the_end_of_the_event_loop_is_its_end(loop: str, idle_timeout: float) -> None:
     made: list[Any] = []
 
     async def main(near: socket.socket, given: Any) -> None:
         made.extend(pump_of(near, given, idle_timeout=idle_timeout))
         made[1].start()
-        await trio.testing.wait_all_tasks_blocked()
+        await loops.settle()
 
     with streams() as (near, _), sink_of("unix") as (given, _):
-        trio.run(main, near, given)
+        loops.run(loop, main, near, given)
         sink, pump = made
         sink.restore()
         assert pump.ended == CLOSED
@@ -234,14 +238,15 @@ async def test_a_failure_ends_it_whatever_the_other_direction_does() -> None:
             assert made.finished == {"encrypt"}
 
 
-def test_where_there_is_no_loop_any_more_it_does_not_start() -> None:
+@pytest.mark.parametrize("loop", loops.LOOPS)
+def test_where_there_is_no_loop_any_more_it_does_not_start(loop: str) -> None:
     made: list[Any] = []
 
     async def main(near: socket.socket, given: Any) -> None:
         made.extend(pump_of(near, given))
 
     with streams() as (near, _), sink_of("unix") as (given, _):
-        trio.run(main, near, given)
+        loops.run(loop, main, near, given)
         sink, pump = made
         with pytest.raises(RuntimeError):
             pump.start()
@@ -277,7 +282,7 @@ async def test_with_packets_one_end_ends_both() -> None:
             ) as made:
                 await other.put(packet(40))
                 other.cut()
-                with trio.fail_after(WITHIN):
+                with loops.fail_after(WITHIN):
                     assert await peer.receive_to_end() == packet(40)
                 assert await made.end() == BridgeEnd("sink", "encrypt", "eof")
                 assert made.finished == {"encrypt"}
@@ -288,7 +293,7 @@ async def test_the_first_failure_is_the_one_that_counts() -> None:
         await other.send(b"last")
         other.close()
         await peer.send(b"for nobody")
-        with trio.fail_after(WITHIN):
+        with loops.fail_after(WITHIN):
             assert await peer.receive() == b"last"
         end = await made.end()
         assert end.side == "sink"
