@@ -8,6 +8,7 @@ import os
 import platform
 import random
 import secrets
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,6 +33,7 @@ from tests.servers import (
     run_smtp,
 )
 from tests.servers.tls import TlsFiles
+from tests.wires import SocketStream
 
 SEED = "WSOCKETS_SEED"
 
@@ -125,6 +127,23 @@ def secure(request: pytest.FixtureRequest) -> Secure:
     """A behaviour is the same in the clear and over TLS."""
     kind: Secure = request.param
     return kind
+
+
+@pytest.fixture(params=["native", "python"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A behaviour is the same whichever engine bridges have, or pipes could have."""
+    name: str = request.param
+    monkeypatch.setenv("WSOCKETS_BRIDGE_ENGINE", name)
+    return name
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, SocketStream]]:
+    """A descriptor, for a bridge or a pipe, and the stream at its other side."""
+    near, far = socket.socketpair()
+    stream = SocketStream(far)
+    with near, far:
+        yield near, stream
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import termios
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ import anyio
 import pytest
 
 from tests import certificates, loops
-from tests.bridge.harness import ENGINES
 from tests.leaks import few_descriptors
 from tests.loopback import Peer, Secure, binding, connected, listening, settle
 from tests.wires import SocketStream
@@ -43,24 +42,7 @@ from wsockets import (
     connect,
 )
 
-pytestmark = pytest.mark.every_loop
-
-
-@pytest.fixture(params=list(ENGINES), autouse=True)
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every behaviour is shown on each engine."""
-    name: str = request.param
-    monkeypatch.setenv("WSOCKETS_BRIDGE_ENGINE", name)
-    return name
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, SocketStream]]:
-    """A sink, and the stream at its other side."""
-    near, far = socket.socketpair()
-    stream = SocketStream(far)
-    with near, far:
-        yield near, stream
+pytestmark = [pytest.mark.every_loop, pytest.mark.usefixtures("engine")]
 
 
 @contextlib.asynccontextmanager
@@ -73,15 +55,6 @@ async def sockets(
         connected(**members) as (far, far_peer),
     ):
         yield near, near_peer, far, far_peer
-
-
-async def receive_exactly(stream: SocketStream, count: int) -> bytes:
-    data = bytearray()
-    while len(data) < count:
-        chunk = await stream.receive_some(count - len(data))
-        assert chunk, f"the end after {len(data)} of {count} bytes"
-        data += chunk
-    return bytes(data)
 
 
 def clog(sink: socket.socket) -> int:
@@ -136,7 +109,7 @@ async def test_bytes_go_both_ways_and_the_streams_go_on_where_it_stopped(
             assert bridge.socket is near
             assert near.readable.locked and near.writable.locked
             await peer.send(b"down")
-            assert await receive_exactly(far, 4) == b"down"
+            assert await far.receive_exactly(4) == b"down"
             await far.send_all(b"up")
             assert await peer.receive_exactly(2) == b"up"
             # The engine counts after it has written.
@@ -208,10 +181,10 @@ async def test_what_the_sink_did_not_take_is_read_from_the_socket(
         found = bytearray()
         async with loops.open_nursery() as nursery:
             nursery.start_soon(peer.send, data)
-            found += await receive_exactly(far, 100_000)
+            found += await far.receive_exactly(100_000)
             assert (await bridge.stop(0)).reason == "stopped"
             count = bridge.stats.decrypt.bytes
-            found += await receive_exactly(far, count - len(found))
+            found += await far.receive_exactly(count - len(found))
             async for chunk in near.readable.values(preventCancel=True):
                 found += chunk
                 if len(found) == len(data):
@@ -284,7 +257,7 @@ async def test_a_socket_can_be_bridged_again_and_again(
         got["up"] = await peer.receive_exactly(len(up))
 
     async def take_down() -> None:
-        got["down"] = await receive_exactly(far, len(down))
+        got["down"] = await far.receive_exactly(len(down))
 
     async with connected(secure) as (near, peer):
         async with loops.open_nursery() as nursery:
@@ -314,11 +287,11 @@ async def test_one_that_nobody_holds_goes_on(
         gone = weakref.ref(bridge)
         del bridge
         await peer.send(b"down")
-        assert await receive_exactly(far, 4) == b"down"
+        assert await far.receive_exactly(4) == b"down"
         gc.collect()
         assert gone() is not None
         await peer.send(b"more")
-        assert await receive_exactly(far, 4) == b"more"
+        assert await far.receive_exactly(4) == b"more"
         near.close(ConnectionAbortedError("enough"))
         await settle()
         gc.collect()
@@ -445,7 +418,7 @@ async def test_a_writable_that_is_closed_does_not_keep_the_readable_from_it(
         await near.writable.close()
         async with near.bridge(sink, direction="decrypt-only"):
             await peer.send(b"down")
-            assert await receive_exactly(far, 4) == b"down"
+            assert await far.receive_exactly(4) == b"down"
         await peer.send(b"by hand")
         assert (await near.readable.getReader().read()).value == b"by hand"
 
@@ -759,7 +732,7 @@ async def test_the_end_of_both_directions_closes_the_socket(
         bridge.start()
         await peer.send(b"last question")
         await peer.end()
-        assert await receive_exactly(far, 13) == b"last question"
+        assert await far.receive_exactly(13) == b"last question"
         assert await far.receive_some() == b""
         assert near.readable.locked
         await far.send_all(b"late answer")
@@ -821,7 +794,7 @@ async def test_a_connection_that_fails_fails_the_socket(
         bridge = near.bridge(sink)
         bridge.start()
         await peer.send(b"before")
-        assert await receive_exactly(far, 6) == b"before"
+        assert await far.receive_exactly(6) == b"before"
         if how == "reset":
             peer.reset()
         else:
@@ -1003,7 +976,7 @@ async def test_an_abort_takes_the_connection_away_at_once(
         bridge = near.bridge(sink)
         bridge.start()
         await stream.send_all(b"down")
-        assert await receive_exactly(far, 4) == b"down"
+        assert await far.receive_exactly(4) == b"down"
         if how == "reason":
             near.close(ValueError("mine"))
         elif how == "signal":

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-from collections.abc import Iterator
 
 import pytest
 
-from tests.bridge.harness import ENGINES, Far
 from tests.loopback import Secure, connected
+from tests.wires import SocketStream
 
-
-@pytest.fixture(params=list(ENGINES), autouse=True)
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    name: str = request.param
-    monkeypatch.setenv("WSOCKETS_BRIDGE_ENGINE", name)
-    return name
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, Far]]:
-    """A sink, and its other side."""
-    near, other = socket.socketpair()
-    far = Far.of(other)
-    with near, contextlib.closing(far):
-        yield near, far
+pytestmark = [pytest.mark.every_loop, pytest.mark.usefixtures("engine")]
 
 
 async def test_after_the_sinks_end_the_writable_has_ended_and_reading_goes_on(
-    secure: Secure, pair: tuple[socket.socket, Far]
+    secure: Secure, pair: tuple[socket.socket, SocketStream]
 ) -> None:
     sink, far = pair
     async with connected(secure) as (near, peer):
         bridge = near.bridge(sink)
         bridge.start()
-        await far.put(b"question")
-        far.cut()
+        await far.send_all(b"question")
+        await far.send_eof()
         assert await peer.receive_to_end() == b"question"
         assert (await bridge.stop()).reason == "stopped"
         # The end was sent, as if by hand.
@@ -54,7 +38,7 @@ async def test_after_the_sinks_end_the_writable_has_ended_and_reading_goes_on(
 
 
 async def test_after_the_peers_end_writing_goes_on_until_the_end_is_read(
-    secure: Secure, pair: tuple[socket.socket, Far]
+    secure: Secure, pair: tuple[socket.socket, SocketStream]
 ) -> None:
     sink, far = pair
     async with connected(secure) as (near, peer):

@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests import certificates
-from tests.bridge.harness import ENGINES, packet
+from tests.bridge.harness import packet
 from tests.network import closed_port, in_own_network
 from tests.test_cli import reset, server
 from wsockets import BridgeEnd, BridgeStats, SocketError
@@ -29,13 +29,6 @@ from wsockets.cli.ending import Ending
 from wsockets.cli.exits import EXITS
 
 WSOCKETS = (sys.executable, "-W", "error", "-m", "wsockets", "bridge")
-
-
-@pytest.fixture(params=list(ENGINES))
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    name: str = request.param
-    monkeypatch.setenv("WSOCKETS_BRIDGE_ENGINE", name)
-    return name
 
 
 on_each_engine = pytest.mark.usefixtures("engine")

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from tests import loops
-from tests.bridge.harness import ENGINES
 from tests.leaks import few_descriptors
 from tests.loopback import Peer, Secure, connected
 from tests.loops import settle
@@ -25,23 +24,7 @@ from tests.wires import SocketStream
 from wsockets import AbortSignal, Promise, Socket, adopt, from_fd, to_fd
 from wsockets.ferry import Link, ferry_between
 
-pytestmark = pytest.mark.every_loop
-
-
-@pytest.fixture(params=list(ENGINES), autouse=True)
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What is promised holds whether the engine carries a pipe or not."""
-    name: str = request.param
-    monkeypatch.setenv("WSOCKETS_BRIDGE_ENGINE", name)
-    return name
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, SocketStream]]:
-    """A descriptor, and the stream at its other side."""
-    near, far = socket.socketpair()
-    with near, far:
-        yield near, SocketStream(far)
+pytestmark = [pytest.mark.every_loop, pytest.mark.usefixtures("engine")]
 
 
 def links(*sockets: Socket) -> set[Link]:
@@ -60,15 +43,6 @@ def is_carried(*sockets: Socket) -> bool:
 async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         await loops.checkpoint()
-
-
-async def receive_exactly(stream: SocketStream, count: int) -> bytes:
-    data = bytearray()
-    while len(data) < count:
-        chunk = await stream.receive_some(count - len(data))
-        assert chunk, f"the end after {len(data)} of {count} bytes"
-        data += chunk
-    return bytes(data)
 
 
 # A pipe in one direction lives on when the other one has ended.
@@ -130,7 +104,7 @@ async def test_the_other_direction_can_be_written_to_meanwhile(
             await writer.write(word)
             assert await a.receive_exactly(3) == word
             await a.send(word)
-            assert await receive_exactly(far, 3) == word
+            assert await far.receive_exactly(3) == word
         await a.end()
         await done
 
@@ -201,7 +175,7 @@ async def test_closing_the_writable_meanwhile_ends_that_direction_only(
         await near.writable.close()
         assert await a.receive_to_end() == b""
         await a.send(b"still")
-        assert await receive_exactly(far, 5) == b"still"
+        assert await far.receive_exactly(5) == b"still"
         await a.end()
         await done
 
@@ -282,7 +256,7 @@ async def test_a_device_is_piped_in_both_directions(
             await until(lambda: is_carried(near))
             assert len(links(near)) == 1
         await a.send(b"down")
-        assert await receive_exactly(far, 4) == b"down"
+        assert await far.receive_exactly(4) == b"down"
         await far.send_all(b"up")
         assert await a.receive_exactly(2) == b"up"
         await far.send_eof()
@@ -361,7 +335,7 @@ async def test_where_no_descriptor_is_left_devices_keep_none(
         await far.send_all(b"up")
         assert await a.receive_exactly(2) == b"up"
         await a.send(b"down")
-        assert await receive_exactly(far, 4) == b"down"
+        assert await far.receive_exactly(4) == b"down"
         await far.send_eof()
         await a.end()
         await up

@@ -19,7 +19,6 @@ import pytest
 import trio
 
 from tests import loops
-from tests.bridge.harness import ENGINES
 from tests.leaks import tasks
 from tests.loopback import Peer, Secure, connected, listening
 from wsockets import (
@@ -35,19 +34,11 @@ from wsockets import (
     connect,
 )
 
-pytestmark = pytest.mark.every_loop
+pytestmark = [pytest.mark.every_loop, pytest.mark.usefixtures("engine")]
 
 TASK = "wsockets pipe"
 BIG = 1 << 30
 SIGNAL = AbortController().signal
-
-
-@pytest.fixture(params=list(ENGINES), autouse=True)
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """With the native engine it moves the bytes; with the other one the pipe does."""
-    name: str = request.param
-    monkeypatch.setenv("WSOCKETS_BRIDGE_ENGINE", name)
-    return name
 
 
 @attrs.frozen
