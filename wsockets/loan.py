@@ -5,8 +5,7 @@ its directions, is lent: that stream has no channel, nobody waits at the gate fo
 it, and only the borrower touches it, until it gives it back. The socket stays
 the owner: whatever ends the socket meanwhile asks for the connection first.
 
-For a bridge the streams are locked as well, by a reader and a writer of the
-loan, from the moment the bridge is made.
+For a bridge the streams are locked as well, from the moment the bridge is made.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from .connection import PlainConnection, TlsConnection
 from .errors import SocketError, as_exception
 from .promise import Promise
 from .runtime import protect
-from .streams import ReadableStreamDefaultReader, WritableStreamDefaultWriter
 from .streams.readable import ReadableState
 from .streams.writable import WritableState
 
@@ -38,17 +36,16 @@ class Loan:
         "_kept",
         "_over",
         "_read",
-        "_reader",
         "_socket",
-        "_writer",
         "_written",
         "borrower",
+        "locked",
     )
 
     def __init__(self, socket: Socket, borrower: Borrower | None = None) -> None:
         self._socket = socket
-        self._reader: ReadableStreamDefaultReader | None = None
-        self._writer: WritableStreamDefaultWriter | None = None
+        # Whether this loan holds the streams, as a bridge does.
+        self.locked = False
         # The directions that are lent now.
         self._read = False
         self._written = False
@@ -86,13 +83,9 @@ class Loan:
                 "does without",
                 code="state",
             )
-        self._reader = readable.getReader()
-        self._writer = writable.getWriter()
-
-    @property
-    def locked(self) -> bool:
-        """Whether this loan holds the streams, as a bridge does."""
-        return self._reader is not None
+        readable._hold()
+        writable._hold()
+        self.locked = True
 
     # -- the borrower's calls
 
@@ -198,9 +191,10 @@ class Loan:
         self._socket._loans = tuple(
             loan for loan in self._socket._loans if loan is not self
         )
-        if self._reader is not None and self._writer is not None:
-            self._reader.releaseLock()
-            self._writer.releaseLock()
+        if self.locked:
+            self.locked = False
+            self._socket._readable.stream._let_go()
+            self._socket._writable.stream._let_go()
 
     # -- the socket's calls
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, final, ove
 from ..promise import Promise, fulfilled, rejected
 from ..runtime import Runtime, protect
 from .chunks import minimum_of, writable_bytes
+from .held import HELD, Held
 from .members import read_flags
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class ReadableStream:
 
     _controller: ReadableController
     _error: BaseException | None
-    _reader: ReadableStreamDefaultReader | ReadableStreamBYOBReader | None
+    _reader: ReadableStreamDefaultReader | ReadableStreamBYOBReader | Held | None
     _runtime: Runtime
     _state: ReadableState
     # What the error's traceback was before anybody raised it.
@@ -247,7 +248,15 @@ class ReadableStream:
     pipe_to = pipeTo
     pipe_through = pipeThrough
 
-    # -- for readers, pipes and controllers
+    # -- for readers, pipes, loans and controllers
+
+    def _hold(self) -> None:
+        """Lock the stream, which is not locked, without a reader."""
+        self._reader = HELD
+
+    def _let_go(self) -> None:
+        """Unlock what `_hold` has locked."""
+        self._reader = None
 
     def _cancel(self, reason: object) -> Promise[None]:
         if self._state is ReadableState.CLOSED:

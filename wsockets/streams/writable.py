@@ -10,6 +10,7 @@ from typing import Any, Protocol, final
 from ..errors import as_exception
 from ..promise import Promise, fulfilled, rejected
 from ..runtime import Runtime, protect
+from .held import HELD, Held
 
 __all__ = [
     "WritableController",
@@ -84,7 +85,7 @@ class WritableStream:
     _traceback: TracebackType | None
     # A pipe's: called when the stream takes no more.
     _when_leaving: Callable[[], None] | None
-    _writer: WritableStreamDefaultWriter | None
+    _writer: WritableStreamDefaultWriter | Held | None
 
     def __init__(self) -> None:
         raise TypeError("a WritableStream is not constructed: it comes with a Socket")
@@ -138,7 +139,15 @@ class WritableStream:
 
     get_writer = getWriter
 
-    # -- for writers, pipes and controllers
+    # -- for writers, pipes, loans and controllers
+
+    def _hold(self) -> None:
+        """Lock the stream, which is not locked, without a writer."""
+        self._writer = HELD
+
+    def _let_go(self) -> None:
+        """Unlock what `_hold` has locked."""
+        self._writer = None
 
     def _abort(self, reason: object) -> Promise[None]:
         if self._state in (WritableState.CLOSED, WritableState.ERRORED):
