@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, final
+from types import MappingProxyType
+from typing import Any, Final, cast, final
 
 from ..errors import SocketError
 from ..promise import FULFILLED, PENDING, Promise, fulfilled, rejected
@@ -55,6 +56,10 @@ class ReadRequest(Promise[ReadResult]):
         self._runtime.spawn(_settle_quietly, self, name="wsockets read")
 
 
+# Shared by all that nobody reads just now. An empty dict is 64 bytes.
+_NO_REQUESTS: Final = cast("dict[ReadRequest, None]", MappingProxyType({}))
+
+
 async def _settle_quietly(promise: Promise[Any]) -> None:
     try:
         await promise
@@ -99,7 +104,7 @@ class DirectReadable:
         self._owner = owner
         self.fills_buffers = not messages
         self._channel: Source | Messages | None = None
-        self._requests: dict[ReadRequest, None] = {}
+        self._requests = _NO_REQUESTS
         # Whose awaiter leads; vacant while that one has not woken up yet.
         self._leader: ReadRequest | None = None
         self._vacant = False
@@ -213,7 +218,7 @@ class DirectReadable:
 
     def _dismiss(self) -> list[ReadRequest]:
         """Nobody is to be served any more; the leader need not wait on."""
-        requests, self._requests = list(self._requests), {}
+        requests, self._requests = list(self._requests), _NO_REQUESTS
         if self._leader is not None:
             self._gate.interrupt()
         return requests
@@ -230,12 +235,17 @@ class DirectReadable:
         request._awaiters = 0
         request._reader = self._reader
         if self.stream._state is ReadableState.READABLE:
-            self._requests[request] = None
+            self._enter(request)
             if self._wanted is not None:
                 self._wanted()
         else:
             self._settle(request)
         return request
+
+    def _enter(self, request: ReadRequest) -> None:
+        if self._requests is _NO_REQUESTS:
+            self._requests = {}
+        self._requests[request] = None
 
     def _settle(self, request: ReadRequest) -> None:
         """Settle a request of a stream that has ended."""
@@ -269,8 +279,8 @@ class DirectReadable:
             if done:
                 del self._requests[request]
                 if not self._requests:
-                    # A dict that once held something is four times as large.
-                    self._requests = {}
+                    # A dict that once held something is 232 bytes.
+                    self._requests = _NO_REQUESTS
                     return
 
     def _next(self) -> ReadRequest | None:
@@ -303,7 +313,7 @@ class DirectReadable:
             if not self._taken_back(request):
                 await request._checkpoint()
                 return
-            self._requests[request] = None
+            self._enter(request)
             self._untried = True
         request._awaiters += 1
         try:
