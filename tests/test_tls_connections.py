@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from OpenSSL import SSL
@@ -198,6 +199,23 @@ def test_connections_that_are_gone_are_forgotten() -> None:
     gc.collect()
     with pytest.raises(KeyError):
         of_pointer(pointer)
+
+
+@pytest.mark.parametrize("logged", [False, True], ids=["plain", "logged"])
+def test_after_a_handshake_only_the_key_log_has_to_find_it(
+    tmp_path: Path, logged: bool
+) -> None:
+    options = trusting(keylog=tmp_path / "log") if logged else trusting()
+    with pair(options) as both:
+        both.complete()
+        handshake = handshake_of(both.client)
+        assert handshake.finished
+        assert handshake_of(both.server).contexts is None
+        if logged:
+            assert of_pointer(both.client._ssl) is handshake
+        else:
+            with pytest.raises(KeyError):
+                of_pointer(both.client._ssl)
 
 
 def test_a_callback_that_raises_returns_its_refusal_in_silence(

@@ -12,7 +12,7 @@ from ..errors import SocketError
 from . import openssl
 from .alpn import encode, negotiated
 from .contexts import context_for
-from .handshake import Handshake, Role, attach, handshake_of
+from .handshake import Handshake, Role, attach, conclude, handshake_of
 from .names import TlsNames
 from .options import TlsOptions
 from .server_names import ServerNames
@@ -147,7 +147,7 @@ def finish_handshake(
     protocol = negotiated(
         handshake, connection.get_alpn_proto_negotiated(), required=alpn_required
     )
-    handshake.finished = True
+    conclude(connection)
     return protocol
 
 

@@ -19,7 +19,15 @@ from .names import TlsNames
 if TYPE_CHECKING:
     from .options import TlsOptions
 
-__all__ = ["Failure", "Handshake", "Role", "attach", "handshake_of", "of_pointer"]
+__all__ = [
+    "Failure",
+    "Handshake",
+    "Role",
+    "attach",
+    "conclude",
+    "handshake_of",
+    "of_pointer",
+]
 
 Role: TypeAlias = Literal["client", "server"]
 
@@ -76,6 +84,19 @@ def attach(connection: SSL.Connection, handshake: Handshake) -> None:
     """Make `handshake` the one that belongs to `connection`."""
     connection.set_app_data(handshake)
     _by_address[openssl.address(connection._ssl)] = handshake
+
+
+def conclude(connection: SSL.Connection) -> None:
+    """The handshake has succeeded: callbacks have no more need to find it.
+
+    But for the key log, which has a line for each new key. Any other that were
+    called all the same would not find it, and refuse.
+    """
+    handshake = handshake_of(connection)
+    handshake.finished = True
+    handshake.contexts = None
+    if handshake.options.keylog is None:
+        _by_address.pop(openssl.address(connection._ssl), None)
 
 
 def handshake_of(connection: SSL.Connection) -> Handshake:
