@@ -1,4 +1,4 @@
-"""Three thousand connections, one after the other, and what they leave behind."""
+"""Many connections: what they leave behind, and what idle ones hold."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import threading
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -15,8 +16,13 @@ import trio
 
 from tests.leaks import Snapshot, tasks
 from tests.loopback import Secure, binding, server_context
+from wsockets import Bridge, adopt
 
 FIRST, MEASURED = 1000, 2000
+BRIDGES = 100
+# Bytes that Python may hold for an idle bridge between two plain sockets; with what
+# the test needs it has 4,100 of them.
+LIMIT = 4_600
 
 
 @contextlib.contextmanager
@@ -93,3 +99,36 @@ async def test_connections_leave_nothing_behind(secure: Secure) -> None:
     assert after.news(before) == []
     assert tasks_after == tasks_before
     assert grown < 1 << 20, f"{grown} bytes for {MEASURED} connections"
+
+
+async def test_an_idle_bridge_holds_little() -> None:
+    with contextlib.ExitStack() as stack:
+        bridges: list[Bridge] = []
+
+        async def bridge() -> None:
+            near, client = socket.socketpair()
+            far, backend = socket.socketpair()
+            stack.enter_context(client)
+            stack.enter_context(backend)
+            bridges.append(adopt(near).bridge(adopt(far)))
+            bridges[-1].start()
+            client.send(b"hello")
+            await trio.lowlevel.wait_readable(backend)
+            assert backend.recv(100) == b"hello"
+
+        # The first ones bring along what all share.
+        for _ in range(BRIDGES):
+            await bridge()
+        gc.collect()
+        tracemalloc.start()
+        try:
+            for _ in range(BRIDGES):
+                await bridge()
+            gc.collect()
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held / BRIDGES < LIMIT, f"{held / BRIDGES:.0f} bytes each"
+        for each in bridges:
+            each.socket.close(reason="done")
+            await each.closed

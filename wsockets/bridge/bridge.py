@@ -69,6 +69,9 @@ __all__ = ["Bridge"]
 
 _log = logging.getLogger("wsockets")
 
+# Each call of frozenset() makes another one, of 216 bytes.
+_NEITHER: frozenset[Direction] = frozenset()
+
 # How long stop() goes on delivering, in seconds, where nothing else is said.
 _DRAIN = 1.0
 # The failures of a connection, as opposed to those of a foreign sink.
@@ -115,7 +118,7 @@ class Bridge:
     # An eventfd, where fileno() was called before there was a pump.
     _event: int
     # Descriptors that are to be closed, unless a pump gets them.
-    _fds: list[int]
+    _fds: tuple[int, ...]
     _engine: EngineName | None
     _halves: frozenset[Direction]
     _options: BridgeOptions
@@ -125,7 +128,8 @@ class Bridge:
     _recalled: Lender | None
     _revoked: Lender | None
     _runtime: Runtime
-    _scope: Scope
+    # Of the task that begins.
+    _scope: Scope | None
     _sink: Sink | None
     _socket: Socket
     _state: _State
@@ -152,7 +156,7 @@ class Bridge:
         self._connection = connection
         self._sink = None
         self._other = None
-        self._fds = []
+        self._fds = ()
         if foreign:
             self._sink = open_sink(
                 sink,
@@ -160,16 +164,16 @@ class Bridge:
                 writing=options.decrypt,
             )
             end = self._sink.end
-            self._fds += {end.read_fd, end.write_fd} - {-1}
+            self._fds = tuple({end.read_fd, end.write_fd} - {-1})
         else:
             self._other = sink  # type: ignore[assignment]
         self._state = _State.NEW
-        self._scope = runtime.scope()
+        self._scope = None
         self._pump = None
         self._engine = None
         self._recalled = None
         self._revoked = None
-        self._halves = frozenset()
+        self._halves = _NEITHER
         self._end = None
         self._event = -1
         self._closed = Promise(runtime)
@@ -196,7 +200,8 @@ class Bridge:
         if self._state is not _State.NEW:
             raise SocketError("this bridge was started before", code="state")
         self._state = _State.ARMED
-        self._runtime.spawn(self._begin, name="wsockets bridge")
+        self._scope = self._runtime.scope()
+        self._runtime.spawn(self._begin, self._scope, name="wsockets bridge")
 
     @protect
     def stop(self, drain: float = _DRAIN) -> Promise[BridgeEnd]:
@@ -215,7 +220,7 @@ class Bridge:
             assert self._pump is not None
             self._pump.stop(drain)
         elif self._state is not _State.ENDED:
-            self._scope.cancel()
+            self._give_up()
             self._finish(BridgeEnd("connection", "decrypt", "stopped"))
         return self._closed
 
@@ -295,9 +300,9 @@ class Bridge:
 
     # -- beginning
 
-    async def _begin(self) -> None:
+    async def _begin(self, scope: Scope) -> None:
         try:
-            with self._scope:
+            with scope:
                 await self._connection.ready()
                 if self._other is not None:
                     await self._other.ready()
@@ -310,6 +315,13 @@ class Bridge:
             self._refuse(os_error("make the bridge", error))
         except Exception as error:
             self._refuse(error)
+        finally:
+            self._scope = None
+
+    def _give_up(self) -> None:
+        """Begin no more."""
+        if self._scope is not None:
+            self._scope.cancel()
 
     @protect
     def _set_off(self) -> None:
@@ -323,7 +335,7 @@ class Bridge:
                 other, sink_unread = self._other.lend(read=encrypt, written=decrypt)
             work = self._work(connection, unread, other, sink_unread)
             self._pump, self._engine = make_pump(self._runtime, work, self._on_news)
-            self._fds.clear()
+            self._fds = ()
             self._pump.start()
         except BaseException:
             self._connection.give_back(
@@ -364,7 +376,7 @@ class Bridge:
 
     def _end_of(self, connection: PlainConnection | TlsConnection) -> End:
         fd = os.dup(connection.socket.fileno())
-        self._fds.append(fd)
+        self._fds += (fd,)
         return End(fd, fd, connection)
 
     @protect
@@ -389,7 +401,7 @@ class Bridge:
             self._pump.abandon()
             self._on_news()
         else:
-            self._scope.cancel()
+            self._give_up()
             self._refuse(error)
 
     # -- the end
@@ -411,7 +423,7 @@ class Bridge:
     def _give_back(self, pump: Pump, end: BridgeEnd) -> None:
         reason = end.reason
         left = pump.remains()
-        read_to_end = pump.finished if reason == "eof" else frozenset[Direction]()
+        read_to_end = pump.finished if reason == "eof" else _NEITHER
         for lender, side, parts, read, written in (
             (
                 self._connection,
@@ -448,8 +460,9 @@ class Bridge:
                     lender.close()
 
     def _let_go_of_sink(self) -> None:
-        while self._fds:
-            os.close(self._fds.pop())
+        fds, self._fds = self._fds, ()
+        for fd in fds:
+            os.close(fd)
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.restore()

@@ -5,7 +5,7 @@ whose fd is readable when any of them has news; one task a runtime waits for it 
 has the pumps tell. It lives for as long as a pump runs. When the event loop ends
 under it, it abandons them: nobody would be told any more.
 
-A running session keeps its pump alive, and through its `Work` the connections.
+A running session keeps its pump alive, and that the connections.
 """
 
 from __future__ import annotations
@@ -103,13 +103,33 @@ def session_of(work: Work) -> _native.Session:
 class _NativePump:
     """One session, and whom to tell of it."""
 
+    __slots__ = (
+        "__weakref__",
+        "_connection",
+        "_ended",
+        "_mtu",
+        "_notify",
+        "_runtime",
+        "_session",
+        "_sink",
+        "_told",
+        "_unmoved",
+        "_watcher",
+    )
+
     def __init__(
         self, runtime: Runtime, work: Work, notify: Callable[[], None]
     ) -> None:
         self._runtime = runtime
-        self._work = work
+        # Of the work only what is needed later: there may be thousands.
+        self._connection = work.connection.connection
+        self._sink = work.sink.connection
+        self._mtu = work.mtu
+        # What remains if it never starts; None once it has.
+        self._unmoved: Remains | None = Remains(
+            unread=work.to_sink, owed_clear=work.to_connection
+        )
         self._notify = notify
-        self._started = False
         self._ended: BridgeEnd | None = None
         self._told = False
         self._watcher: _Watcher | None = None
@@ -117,7 +137,7 @@ class _NativePump:
 
     @protect
     def start(self) -> None:
-        self._started = True
+        self._unmoved = None
         try:
             self._watcher = _Watcher.of(self._runtime)
             self._watcher.add(self)
@@ -128,7 +148,7 @@ class _NativePump:
 
     @protect
     def stop(self, drain: float) -> None:
-        if self._started:
+        if self._unmoved is None:
             self._session.stop(drain)
         elif self._ended is None:
             self._session.abandon()
@@ -179,10 +199,8 @@ class _NativePump:
 
     def remains(self) -> Remains:
         assert self.ended is not None, "the pump has not ended"
-        if not self._started:
-            return Remains(
-                unread=self._work.to_sink, owed_clear=self._work.to_connection
-            )
+        if self._unmoved is not None:
+            return self._unmoved
         connection, sink = self._session.remains()
         return Remains(*connection, *sink)
 
@@ -204,10 +222,10 @@ class _NativePump:
         if why == "framing":
             error = self._misframed(direction, wrong, value, offset)
         elif why in ("truncated", "tls"):
-            end = self._work.connection if side == 0 else self._work.sink
+            end = self._connection if side == 0 else self._sink
             met = openssl.truncation() if why == "truncated" else openssl.failure(codes)
-            assert isinstance(end.connection, TlsConnection)
-            error = tls.tls_error("use the TLS connection", met, end.connection._tls)
+            assert isinstance(end, TlsConnection)
+            error = tls.tls_error("use the TLS connection", met, end._tls)
         elif number:
             cause = OSError(number, os.strerror(number))
             if why == "sink":
@@ -232,7 +250,7 @@ class _NativePump:
         if wrong == _TOO_LONG:
             # A device's packet may have been longer than the read.
             length = f"{value} or more" if direction == 0 else str(value)
-            return framing.too_long(length, self._work.mtu, offset)
+            return framing.too_long(length, self._mtu, offset)
         return framing.cut_off(value, offset)
 
 
