@@ -17,6 +17,13 @@ enum side { SIDE_CONNECTION, SIDE_SINK };
 
 enum { MAX_CODES = 8 };
 
+/* Why OpenSSL failed for the first time: its error queue, the oldest first. */
+struct codes {
+    unsigned long code[MAX_CODES];
+    int count;
+    bool said;
+};
+
 struct end {
     enum side side;
     int read_fd, write_fd; /* may be the same; -1: none, or closed */
@@ -45,8 +52,7 @@ struct end {
     bool grown;         /* write_bio has held much */
     bool ready;         /* OpenSSL may have something to read, whatever epoll says */
     bool retry;         /* a send met what no edge will end */
-    unsigned long codes[MAX_CODES]; /* why OpenSSL failed */
-    int code_count;
+    struct codes *codes; /* of both ends, for it ends the session */
 };
 
 /* Looks at what the descriptors are. */

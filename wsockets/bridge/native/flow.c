@@ -115,13 +115,16 @@ static enum unit_kind next_unit(struct session *session, struct flow *flow,
    length, which is needed once more unless the packet is delivered. */
 static void cover(const struct session *session, const struct unit *unit, uint8_t *covered)
 {
+    if (unit->prefix == 0)
+        return;
     memcpy(covered, unit->data, unit->prefix);
     memcpy(unit->data, session->prefix, unit->prefix);
 }
 
 static void uncover(const struct unit *unit, const uint8_t *covered)
 {
-    memcpy(unit->data, covered, unit->prefix);
+    if (unit->prefix > 0)
+        memcpy(unit->data, covered, unit->prefix);
 }
 
 static void taken(struct flow *flow, size_t advance)

@@ -133,17 +133,17 @@ static bool parse_end(PyObject *tuple, struct end *end)
     return true;
 }
 
-static bool copy_head(struct flow *flow, const char *data, Py_ssize_t length)
+static bool copy(uint8_t **into, size_t *size, const char *data, Py_ssize_t length)
 {
     if (length == 0)
         return true;
-    flow->head.data = malloc((size_t)length);
-    if (!flow->head.data) {
+    *into = malloc((size_t)length);
+    if (!*into) {
         PyErr_NoMemory();
         return false;
     }
-    memcpy(flow->head.data, data, (size_t)length);
-    flow->head.length = (size_t)length;
+    memcpy(*into, data, (size_t)length);
+    *size = (size_t)length;
     return true;
 }
 
@@ -189,18 +189,20 @@ static PyObject *session_object_new(PyTypeObject *type, PyObject *args, PyObject
         return PyErr_NoMemory();
     }
     struct end ends[2] = {session->ends[0], session->ends[1]};
+    struct bytes *decrypt_head = &session->flows[DECRYPT].head;
+    struct bytes *encrypt_head = &session->flows[ENCRYPT].head;
     session->object = self;
     session->flows[ENCRYPT].bridged = encrypt;
     session->flows[DECRYPT].bridged = decrypt;
     session->half_close = half_close;
     session->framing = (enum framing)framing;
-    session->prefix_length = (size_t)prefix_length;
-    memcpy(session->prefix, prefix, (size_t)prefix_length);
     session->mtu = (size_t)mtu;
     session->idle_time = idle < 1e9 ? nanoseconds(idle) : 0;
     if (!parse_end(connection, &ends[SIDE_CONNECTION]) || !parse_end(sink, &ends[SIDE_SINK]) ||
-        !copy_head(&session->flows[DECRYPT], to_sink, to_sink_length) ||
-        !copy_head(&session->flows[ENCRYPT], to_connection, to_connection_length)) {
+        !copy(&session->prefix, &session->prefix_length, prefix, prefix_length) ||
+        !copy(&decrypt_head->data, &decrypt_head->length, to_sink, to_sink_length) ||
+        !copy(&encrypt_head->data, &encrypt_head->length, to_connection,
+              to_connection_length)) {
         Py_DECREF(self);
         return NULL;
     }
@@ -331,11 +333,12 @@ static PyObject *session_object_report(PyObject *object, PyObject *unused)
     if (!atomic_load(&session->ended))
         Py_RETURN_NONE;
     const struct report *report = &session->report;
-    PyObject *codes = PyTuple_New(report->code_count);
+    int count = report->reason == REASON_TLS ? session->codes.count : 0;
+    PyObject *codes = PyTuple_New(count);
     if (!codes)
         return NULL;
-    for (int i = 0; i < report->code_count; i++) {
-        PyObject *code = PyLong_FromUnsignedLong(report->codes[i]);
+    for (int i = 0; i < count; i++) {
+        PyObject *code = PyLong_FromUnsignedLong(session->codes.code[i]);
         if (!code || PyTuple_SetItem(codes, i, code) < 0) {
             Py_DECREF(codes);
             return NULL;

@@ -37,6 +37,7 @@ struct session *session_new(void)
         session->ends[side].side = (enum side)side;
         session->ends[side].read_fd = session->ends[side].write_fd = -1;
         session->ends[side].ssl_fd = -1;
+        session->ends[side].codes = &session->codes;
     }
     for (int direction = ENCRYPT; direction <= DECRYPT; direction++) {
         struct flow *flow = &session->flows[direction];
@@ -85,6 +86,7 @@ void session_prepare(struct session *session)
 
 void session_free(struct session *session)
 {
+    free(session->prefix);
     for (int direction = ENCRYPT; direction <= DECRYPT; direction++)
         free(session->flows[direction].head.data);
     for (int side = SIDE_CONNECTION; side <= SIDE_SINK; side++) {
@@ -164,10 +166,6 @@ void session_break(struct session *session, struct end *end, struct flow *flow,
                                   .direction = flow->direction,
                                   .reason = reason,
                                   .error = error};
-        if (reason == REASON_TLS) {
-            memcpy(report->codes, end->codes, sizeof report->codes);
-            report->code_count = end->code_count;
-        }
         session->ending = true;
         if (!hurried)
             session->grace = true;

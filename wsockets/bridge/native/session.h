@@ -87,8 +87,6 @@ struct report {
     enum verdict verdict;  /* for REASON_FRAMING, with the two below */
     size_t value;
     uint64_t offset;
-    unsigned long codes[MAX_CODES]; /* OpenSSL's, for REASON_TLS */
-    int code_count;
 };
 
 enum { TO_START = 1, TO_STOP = 2, TO_ABANDON = 4 };
@@ -100,7 +98,7 @@ struct session {
     /* What to do; constant. */
     enum framing framing;
     size_t prefix_length, mtu;
-    uint8_t prefix[HEADROOM];
+    uint8_t *prefix;       /* malloc'ed, or NULL */
     int64_t idle_time; /* nanoseconds; 0: no limit */
     bool half_close;   /* pass the end of one side on to the other */
 
@@ -122,6 +120,7 @@ struct session {
     bool grace;            /* the deadline moves on with every byte that moves */
     bool over;
     struct report report;
+    struct codes codes;    /* for REASON_TLS */
     /* By enum side: cleartext that came from there and was not delivered; what has to
        be sent there first; and behind it, before TLS. */
     struct bytes unread[2], owed[2], owed_clear[2];

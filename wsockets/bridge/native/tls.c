@@ -51,10 +51,12 @@ bool tls_restore(struct end *end, struct pool *pool)
 
 static void keep_codes(struct end *end)
 {
+    struct codes *codes = end->codes;
     unsigned long code;
     while ((code = openssl.ERR_get_error()) != 0)
-        if (end->code_count < MAX_CODES)
-            end->codes[end->code_count++] = code;
+        if (!codes->said && codes->count < MAX_CODES)
+            codes->code[codes->count++] = code;
+    codes->said = true;
 }
 
 int tls_read(struct end *end, void *data, size_t room)

@@ -22,7 +22,7 @@ enum {
 enum {
     TLS_EOF = 0,         /* close_notify */
     TLS_WANT = -1,       /* everything is read; more ciphertext is needed */
-    TLS_FAILED = -2,     /* see end.codes */
+    TLS_FAILED = -2,     /* see end.codes; the session is to end */
     TLS_BUSY = -3,       /* many messages without data: give others a turn */
 };
 
