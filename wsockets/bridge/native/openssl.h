@@ -22,6 +22,7 @@
     X(long, BIO_get_mem_data, (void *bio, char **data))                                \
     X(int, BIO_read, (void *bio, void *data, int length))                              \
     X(int, BIO_free, (void *bio))                                                      \
+    X(unsigned long, ERR_peek_error, (void))                                           \
     X(void, ERR_clear_error, (void))                                                   \
     X(unsigned long, ERR_get_error, (void))
 
