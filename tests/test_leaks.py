@@ -6,9 +6,10 @@ import threading
 from pathlib import Path
 
 import pytest
-import trio
 
+from tests import loops
 from tests.leaks import Snapshot, left_behind, tasks
+from wsockets.runtime import current
 
 pytest_plugins = ["pytester"]
 
@@ -54,9 +55,10 @@ def test_a_thread_that_is_just_ending_may_do_so() -> None:
     assert left_behind(before) == []
 
 
-async def test_the_idle_threads_of_trio_are_not_a_leak() -> None:
+@pytest.mark.every_loop
+async def test_the_idle_threads_of_the_loop_are_not_a_leak() -> None:
     before = Snapshot.take()
-    await trio.to_thread.run_sync(lambda: None)
+    await loops.in_thread(lambda: None)
     assert left_behind(before) == []
 
 
@@ -74,14 +76,15 @@ def test_what_only_garbage_holds_is_not_a_leak() -> None:
     assert left_behind(before) == []
 
 
+@pytest.mark.every_loop
 async def test_a_task_is_counted_until_it_ends() -> None:
     async def sleeper() -> None:
-        await trio.sleep_forever()
+        await loops.sleep_forever()
 
     before = tasks()
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(sleeper, name="sleeper")
-        trio.lowlevel.spawn_system_task(sleeper, name="system sleeper")
+        current().spawn(sleeper, name="system sleeper")
         assert (tasks() - before) == {"sleeper": 1, "system sleeper": 1}
         nursery.cancel_scope.cancel()
     assert (tasks() - before) == {"system sleeper": 1}

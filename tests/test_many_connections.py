@@ -11,18 +11,25 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 
+import anyio
 import pytest
-import trio
 
+from tests import loops
 from tests.leaks import Snapshot, tasks
 from tests.loopback import Secure, binding, server_context
 from wsockets import Bridge, adopt
 
-FIRST, MEASURED = 1000, 2000
+pytestmark = pytest.mark.every_loop
+
 BRIDGES = 100
 # Bytes that Python may hold for an idle bridge between two plain sockets; with what
 # the test needs it has 4,100 of them.
 LIMIT = 4_600
+
+
+def connections() -> tuple[int, int]:
+    """How many are made first, and how many are measured after that."""
+    return (1000, 2000) if loops.on_trio() else (200, 400)
 
 
 @contextlib.contextmanager
@@ -83,22 +90,24 @@ async def test_connections_leave_nothing_behind(secure: Secure) -> None:
                         await made.readable.getReader().read()
 
         async def state() -> tuple[Snapshot, object]:
+            await loops.settle()
             # What lingers ends when its peer has closed.
-            with trio.move_on_after(5):
+            with loops.move_on_after(5):
                 while any("linger" in name for name in tasks()):
-                    await trio.lowlevel.checkpoint()
+                    await loops.checkpoint()
             gc.collect()
             return Snapshot.take(), tasks()
 
-        await connect(FIRST)
+        first, measured = connections()
+        await connect(first)
         before, tasks_before = await state()
         memory = resident()
-        await connect(MEASURED)
+        await connect(measured)
         after, tasks_after = await state()
         grown = resident() - memory
     assert after.news(before) == []
     assert tasks_after == tasks_before
-    assert grown < 1 << 20, f"{grown} bytes for {MEASURED} connections"
+    assert grown < 1 << 20, f"{grown} bytes for {measured} connections"
 
 
 async def test_an_idle_bridge_holds_little() -> None:
@@ -113,7 +122,7 @@ async def test_an_idle_bridge_holds_little() -> None:
             bridges.append(adopt(near).bridge(adopt(far)))
             bridges[-1].start()
             client.send(b"hello")
-            await trio.lowlevel.wait_readable(backend)
+            await anyio.wait_readable(backend)
             assert backend.recv(100) == b"hello"
 
         # The first ones bring along what all share.

@@ -16,7 +16,6 @@ from typing import Any
 
 import attrs
 import pytest
-import trio
 
 from tests import loops
 from tests.leaks import tasks
@@ -682,7 +681,8 @@ async def test_a_signal_that_is_aborted_later_changes_nothing() -> None:
 # -- the run
 
 
-def test_the_end_of_the_run_ends_it(engine: str) -> None:
+@pytest.mark.parametrize("loop", loops.LOOPS)
+def test_the_end_of_the_run_ends_it(loop: str, engine: str) -> None:
     async def main(one: socket.socket, two: socket.socket) -> tuple[Socket, Socket]:
         source, sink = adopt(one), adopt(two)
         source.readable.pipeTo(sink.writable)
@@ -691,7 +691,7 @@ def test_the_end_of_the_run_ends_it(engine: str) -> None:
         return source, sink
 
     pairs = [socket.socketpair() for _ in range(2)]
-    source, sink = trio.run(main, pairs[0][0], pairs[1][0])
+    source, sink = loops.run(loop, main, pairs[0][0], pairs[1][0])
     assert not source.readable.locked
     assert not sink.writable.locked
     for left in (source, sink):
