@@ -355,18 +355,20 @@ def lowest_free_fd() -> int:
         return stream.fileno()
 
 
-def test_where_the_run_has_ended_they_are_closed_at_once() -> None:
+@pytest.mark.parametrize("loop", loops.LOOPS)
+def test_where_the_run_has_ended_they_are_closed_at_once(loop: str) -> None:
     async def main() -> Runtime:
         return current()
 
-    ended = trio.run(main)
+    ended = loops.run(loop, main)
     with pair() as (sock, peer):
         linger(ended, sock, 60)
         assert not sock.open
         assert peer.recv(1) == b""
 
 
-def test_the_end_of_the_run_closes_them() -> None:
+@pytest.mark.parametrize("loop", loops.LOOPS)
+def test_the_end_of_the_run_closes_them(loop: str) -> None:
     async def main(sock: socket.socket, wait: bool) -> None:
         linger(current(), sock, 60)
         if wait:
@@ -374,12 +376,13 @@ def test_the_end_of_the_run_closes_them() -> None:
 
     for wait in (True, False):
         with pair() as (sock, peer):
-            trio.run(main, sock, wait)
+            loops.run(loop, main, sock, wait)
             assert not sock.open
             assert peer.recv(1) == b""
 
 
-def test_a_run_that_has_ended_is_forgotten() -> None:
+@pytest.mark.parametrize("loop", loops.LOOPS)
+def test_a_run_that_has_ended_is_forgotten(loop: str) -> None:
     async def main() -> weakref.ref[Runtime]:
         with pair() as (sock, peer):
             linger(current(), sock, 60)
@@ -387,6 +390,6 @@ def test_a_run_that_has_ended_is_forgotten() -> None:
             await sock.gone.wait()
         return weakref.ref(current())
 
-    ended = trio.run(main)
+    ended = loops.run(loop, main)
     gc.collect()
     assert ended() is None
