@@ -4,7 +4,6 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,9 +119,12 @@ async def test_a_head_may_be_split_anywhere(split: int, pair: Pair) -> None:
     assert await receive_exactly(current(), ours, len(AFTER)) == AFTER
 
 
-@given(st.lists(st.sampled_from([b"\r", b"\n", b"x", b"\r\n", HEAD]), max_size=12))
+@pytest.mark.parametrize("loop", loops.LOOPS)
+@given(
+    pieces=st.lists(st.sampled_from([b"\r", b"\n", b"x", b"\r\n", HEAD]), max_size=12)
+)
 def test_in_any_pieces_the_head_ends_at_the_first_blank_line(
-    pieces: list[bytes],
+    loop: str, pieces: list[bytes]
 ) -> None:
     pieces = [b"HTTP/", *pieces, b"\n\n"]
     data = b"".join(pieces)
@@ -138,7 +140,7 @@ def test_in_any_pieces_the_head_ends_at_the_first_blank_line(
             rest = len(data) - len(wanted)
             assert await receive_exactly(current(), ours, rest) == data[len(wanted) :]
 
-    trio.run(run)
+    loops.run(loop, run)
 
 
 async def test_waiting_for_the_rest_of_a_head_is_no_busy_loop(pair: Pair) -> None:
