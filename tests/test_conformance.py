@@ -44,9 +44,7 @@ SMOKE = [
 ]
 
 # The event loops that the library runs on.
-RUNTIMES = [
-    name for name in ("python", "python-asyncio") if not drivers()[name].lacks()
-]
+RUNTIMES = ("python", "python-asyncio", "python-uvloop")
 
 
 def named(id: str, *values: Any) -> Any:

@@ -1,6 +1,6 @@
 """wsockets: a request a line on stdin, an answer a line on stdout.
 
-    python -m conformance.drivers.on_python --runtime trio|asyncio [--binding]
+    python -m conformance.drivers.on_python --runtime trio|asyncio|uvloop [--binding]
 
 The same vocabulary as interpreter.mjs, and the same behaviour; what Python does in
 its own way is made alike here, and nowhere else:
@@ -13,7 +13,7 @@ its own way is made alike here, and nowhere else:
 - An error's name and message, and an object's constructor, are found where Python
   has them.
 - What JavaScript reports as a rejection that nobody handled would be an error in the
-  library's log here, or an exception that could not be raised.
+  library's or the event loop's log here, or an exception that could not be raised.
 
 With --binding every connect() is that of a binding object which trusts the suite's
 authority; otherwise SSL_CERT_FILE tells whom to trust. A request may name a mutant,
@@ -54,6 +54,12 @@ __all__ = ["Run", "main"]
 _PENDING: Final = {"how": "pending"}
 # The longest script of a peer, in seconds.
 _OVER: Final = 60.0
+# What anyio calls them, and its settings.
+_RUNTIMES: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
+    "trio": ("trio", {}),
+    "asyncio": ("asyncio", {}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+}
 
 
 class Missing(Exception):
@@ -406,12 +412,13 @@ async def lines() -> AsyncIterator[str]:
 def main() -> None:
     """Answer requests until stdin ends."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--runtime", choices=["trio", "asyncio"], default="trio")
+    parser.add_argument("--runtime", choices=list(_RUNTIMES), default="trio")
     parser.add_argument("--binding", action="store_true")
     options = parser.parse_args()
     stray = Stray()
     sys.unraisablehook = stray.unraisable
-    logging.getLogger("wsockets").addHandler(stray)
+    for name in ("wsockets", "asyncio"):
+        logging.getLogger(name).addHandler(stray)
     connect = wsockets.connect
     if options.binding:
         trusted = Path(os.environ.pop("SSL_CERT_FILE"))
@@ -423,7 +430,8 @@ def main() -> None:
             sys.stdout.write(json.dumps(answer) + "\n")
             sys.stdout.flush()
 
-    anyio.run(serve, backend=options.runtime)
+    backend, settings = _RUNTIMES[options.runtime]
+    anyio.run(serve, backend=backend, backend_options=settings)
 
 
 if __name__ == "__main__":
