@@ -2,7 +2,7 @@
 
 `joined()` gives a connection of ours, plain or TLS, and its `Far`; `sinks` gives
 what a user may hand over as a sink, and its `Far`; `bridged()` puts a pump
-between them. All of it runs on any loop, the peers as well: a `Far` is a fd, or
+between them. All runs on the test's event loop, the peers as well: a `Far` is a fd, or
 two, and perhaps Python's ssl in memory over them, so that all that is on the wire
 is at hand.
 """
@@ -20,7 +20,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from io import FileIO
 from typing import Any, Final, Literal, TypeAlias
 
-import anyio
 import attrs
 
 from tests import certificates, loops
@@ -107,7 +106,7 @@ class Far:
             try:
                 view = view[os.write(self.write_fd, view) :]
             except BlockingIOError:
-                await anyio.wait_writable(self.write_fd)
+                await loops.wait_writable(self.write_fd)
             if not view:
                 return
 
@@ -117,7 +116,7 @@ class Far:
             try:
                 return os.read(self.read_fd, limit)
             except BlockingIOError:
-                await anyio.wait_readable(self.read_fd)
+                await loops.wait_readable(self.read_fd)
 
     # -- inside
 
@@ -269,9 +268,9 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def wait(sock: socket.socket, want: Want) -> None:
     if want is Want.READ:
-        await anyio.wait_readable(sock)
+        await loops.wait_readable(sock)
     else:
-        await anyio.wait_writable(sock)
+        await loops.wait_writable(sock)
 
 
 async def receive(connection: PlainConnection | TlsConnection, count: int) -> bytes:

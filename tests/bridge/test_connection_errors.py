@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-import trio
 
+from tests import loops
 from tests.bridge.harness import (
     WITHIN,
     Engine,
@@ -20,6 +20,8 @@ from tests.bridge.harness import (
 from tests.faults.records import records_of
 from wsockets import SocketError
 from wsockets.bridge.work import BridgeEnd, Framing, Reason
+
+pytestmark = pytest.mark.every_loop
 
 DATA = random.Random(8).randbytes(1 << 17)
 
@@ -40,7 +42,7 @@ async def test_a_FIN_without_close_notify_is_an_attack_or_a_careless_peer(
         async with bridged(engine, connection, sink) as running:
             await peer.send(DATA[:20000])
             peer.cut()
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive_exactly(20000) == DATA[:20000]
             error = await assert_failed(running, "truncated", "truncated")
             assert "close_notify" in str(error)
@@ -54,7 +56,7 @@ async def test_or_the_end_where_the_user_says_so(engine: Engine) -> None:
             async with bridged(engine, connection, sink) as running:
                 await peer.send(b"last")
                 peer.cut()
-                with trio.fail_after(WITHIN):
+                with loops.fail_after(WITHIN):
                     assert await other.receive_to_end() == b"last"
                 await running.until_finished("decrypt")
                 await other.end()
@@ -69,7 +71,7 @@ async def test_a_FIN_inside_a_record(engine: Engine, left: int) -> None:
             wire = peer.seal(b"x" * 200)
             await peer.put(wire[:left])
             peer.cut()
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive_exactly(5) == b"whole"
             await assert_failed(running, "truncated", "truncated")
 
@@ -78,7 +80,7 @@ async def test_a_reset(engine: Engine, kind: Kind) -> None:
     async with joined(kind) as (connection, peer), either("unix") as (sink, other):
         async with bridged(engine, connection, sink) as running:
             await peer.send(b"before")
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive() == b"before"
             peer.reset()
             await assert_failed(running, "reset", "reset")
@@ -90,10 +92,10 @@ async def test_what_came_before_a_reset_is_delivered(
     async with joined(kind) as (connection, peer), either("unix") as (sink, other):
         await peer.send(DATA[:30000])
         # It was received by the kernel, or the reset would take it along.
-        await trio.lowlevel.wait_readable(connection.socket)
+        await loops.wait_readable(connection.socket)
         peer.reset()
         async with bridged(engine, connection, sink) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive_exactly(30000) == DATA[:30000]
             await assert_failed(running, "reset", "reset")
 
@@ -104,10 +106,10 @@ async def test_a_reset_that_a_write_meets_first_loses_nothing_either(
     async with joined(kind) as (connection, peer), either("unix") as (sink, other):
         await other.send(b"into the void")
         await peer.send(DATA[:30000])
-        await trio.lowlevel.wait_readable(connection.socket)
+        await loops.wait_readable(connection.socket)
         peer.reset()
         async with bridged(engine, connection, sink) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive_exactly(30000) == DATA[:30000]
             end = await running.end()
             assert end.side == "connection"
@@ -135,12 +137,12 @@ async def test_a_damaged_record_ends_it_with_an_alert(
             wire = bytearray(peer.seal(b"damaged" * 10))
             wire[position] ^= 0x55
             await peer.put(good + wire)
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive_exactly(4) == b"good"
             peer.wire.clear()
             await assert_failed(running, "tls", "tls")
             # The alert went out before the end was told.
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 alert = await peer.get()
             assert len(records_of(alert)) == 1
 
@@ -162,7 +164,7 @@ async def test_plaintext_in_the_middle_of_TLS(engine: Engine) -> None:
         async with bridged(engine, connection, sink) as running:
             await peer.send(b"good")
             await peer.put(b"220 mail.example.com ESMTP\r\n")
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive_exactly(4) == b"good"
             await assert_failed(running, "tls", "tls")
 
@@ -181,7 +183,7 @@ async def test_a_sink_that_is_a_connection_fails_alike(
     async with joined("plain") as (connection, peer), joined("tls") as (sink, other):
         async with bridged(engine, connection, sink) as running:
             await other.send(b"before")
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await peer.receive() == b"before"
             if fault == "cut":
                 other.cut()

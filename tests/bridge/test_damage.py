@@ -9,11 +9,13 @@ import contextlib
 import random
 
 import pytest
-import trio
 
+from tests import loops
 from tests.bridge.harness import WITHIN, Engine, bridged, joined, sink_of
 from tests.faults.records import records_of
 from tests.loopback import server_context
+
+pytestmark = pytest.mark.every_loop
 
 ROUNDS = 25
 
@@ -60,7 +62,7 @@ async def test_damage_ends_it_and_lets_nothing_false_through(
                 pieces = [data[at : at + 7000] for at in range(0, len(data), 7000)]
                 records = records_of(b"".join(map(peer.seal, pieces)))
                 async with bridged(engine, connection, sink) as running:
-                    with trio.fail_after(WITHIN):
+                    with loops.fail_after(WITHIN):
                         with contextlib.suppress(ConnectionError):
                             await peer.put(damaged(records, rng))
                             peer.cut()

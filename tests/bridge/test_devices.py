@@ -13,11 +13,14 @@ import shlex
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
 
 import pytest
-import trio
 
+from tests import loops
 from tests.bridge.harness import WITHIN, Engine, Far, Kind, bridged, joined
 from tests.network import in_own_network
 from wsockets import SocketError
@@ -48,6 +51,11 @@ def up(name: str) -> None:
         f"ip -6 addr add fd00::1/64 dev {name} nodad",
         f"ip link set {name} up",
     )
+    # A worker of the kernel's makes the address a local one, a little later. Until
+    # then what is sent to it is dropped.
+    local, deadline = f"{1 | 0xFD << 120:032x} 80 ", time.monotonic() + WITHIN
+    while local not in Path("/proc/thread-self/net/ipv6_route").read_text():
+        assert time.monotonic() < deadline
 
 
 def udp6(source: str, target: str, ports: tuple[int, int], data: bytes) -> bytes:
@@ -77,12 +85,26 @@ async def next_udp(peer: Far) -> bytes:
             return head + body
 
 
-def here(function: Callable[[], Awaitable[object]]) -> None:
-    in_own_network([], function)
+class Here(Protocol):
+    """Runs a function in a network of its own, once that is set up."""
+
+    def __call__(
+        self, function: Callable[[], Awaitable[object]], *set_up: str
+    ) -> None: ...
+
+
+@pytest.fixture(params=loops.LOOPS)
+def here(request: pytest.FixtureRequest) -> Here:
+    def run_here(function: Callable[[], Awaitable[object]], *set_up: str) -> None:
+        in_own_network(set_up, function, loop=request.param)
+
+    return run_here
 
 
 @pytest.mark.parametrize("prefix", [b"", PI], ids=["bare", "information"])
-def test_packets_go_through_a_TUN(engine: Engine, kind: Kind, prefix: bytes) -> None:
+def test_packets_go_through_a_TUN(
+    engine: Engine, kind: Kind, prefix: bytes, here: Here
+) -> None:
     async def main() -> None:
         fd = device("tun0", IFF_TUN | (0 if prefix else IFF_NO_PI))
         up("tun0")
@@ -94,13 +116,13 @@ def test_packets_go_through_a_TUN(engine: Engine, kind: Kind, prefix: bytes) -> 
                     async with bridged(
                         engine, connection, fd, framing=Framing.IP, prefix=prefix
                     ) as running:
-                        with trio.fail_after(WITHIN):
+                        with loops.fail_after(WITHIN):
                             for number in range(20):
                                 data = b"x" * number * 60
                                 await peer.send(
                                     udp6("fd00::2", "fd00::1", (9, 7), data)
                                 )
-                                await trio.lowlevel.wait_readable(host)
+                                await loops.wait_readable(host)
                                 assert host.recvfrom(2000)[0] == data
                                 host.sendto(data[::-1], ("fd00::2", 9))
                                 answer = await next_udp(peer)
@@ -121,7 +143,7 @@ def test_packets_go_through_a_TUN(engine: Engine, kind: Kind, prefix: bytes) -> 
 
 
 def test_a_TUN_that_is_down_drops_packets_until_it_is_up(
-    engine: Engine, kind: Kind
+    engine: Engine, kind: Kind, here: Here
 ) -> None:
     async def main() -> None:
         fd = device("tun0", IFF_TUN | IFF_NO_PI)
@@ -130,7 +152,7 @@ def test_a_TUN_that_is_down_drops_packets_until_it_is_up(
                 async with bridged(
                     engine, connection, fd, framing=Framing.IP
                 ) as running:
-                    with trio.fail_after(WITHIN):
+                    with loops.fail_after(WITHIN):
                         for _ in range(3):
                             await peer.send(udp6("fd00::2", "fd00::1", (9, 7), b"lost"))
                         await running.counts("decrypt", drops=3)
@@ -139,7 +161,7 @@ def test_a_TUN_that_is_down_drops_packets_until_it_is_up(
                             host.bind(("fd00::1", 7))
                             host.setblocking(False)
                             await peer.send(udp6("fd00::2", "fd00::1", (9, 7), b"here"))
-                            await trio.lowlevel.wait_readable(host)
+                            await loops.wait_readable(host)
                             assert host.recv(100) == b"here"
                     await running.counts("decrypt", packets=1, drops=3)
                     assert running.pump.ended is None
@@ -151,7 +173,7 @@ def test_a_TUN_that_is_down_drops_packets_until_it_is_up(
 
 @pytest.mark.parametrize("busy", [True, False], ids=["busy", "quiet"])
 def test_a_device_that_is_removed_ends_it(
-    engine: Engine, kind: Kind, busy: bool
+    engine: Engine, kind: Kind, busy: bool, here: Here
 ) -> None:
     async def main() -> None:
         fd = device("tun0", IFF_TUN | IFF_NO_PI)
@@ -175,7 +197,7 @@ def test_a_device_that_is_removed_ends_it(
     here(main)
 
 
-def test_frames_go_through_a_TAP(engine: Engine, kind: Kind) -> None:
+def test_frames_go_through_a_TAP(engine: Engine, kind: Kind, here: Here) -> None:
     async def main() -> None:
         fd = device("tap0", IFF_TAP | IFF_NO_PI)
         run(
@@ -192,7 +214,7 @@ def test_frames_go_through_a_TAP(engine: Engine, kind: Kind) -> None:
                 async with bridged(
                     engine, connection, fd, framing=Framing.LENGTH16
                 ) as running:
-                    with trio.fail_after(WITHIN):
+                    with loops.fail_after(WITHIN):
                         # One that is too short for Ethernet is dropped: EINVAL.
                         await peer.send(b"\0\x05short")
                         await peer.send(struct.pack("!H", len(request)) + request)
@@ -210,7 +232,9 @@ def test_frames_go_through_a_TAP(engine: Engine, kind: Kind) -> None:
     here(main)
 
 
-def test_an_interface_without_buffers_is_waited_for(engine: Engine, kind: Kind) -> None:
+def test_an_interface_without_buffers_is_waited_for(
+    engine: Engine, kind: Kind, here: Here
+) -> None:
     count = 200
     frames = [
         THEIRS + OURS + b"\x88\xb5" + number.to_bytes(2) + bytes(984)
@@ -234,32 +258,32 @@ def test_an_interface_without_buffers_is_waited_for(engine: Engine, kind: Kind) 
                     engine, connection, sink, framing=Framing.LENGTH16, encrypt=False
                 ) as running:
                     found: list[bytes] = []
-                    with trio.fail_after(WITHIN):
-                        async with trio.open_nursery() as nursery:
+                    with loops.fail_after(WITHIN):
+                        async with loops.open_nursery() as nursery:
                             nursery.start_soon(
                                 peer.send,
                                 b"".join(len(one).to_bytes(2) + one for one in frames),
                             )
                             while len(found) < count:
-                                await trio.lowlevel.wait_readable(other)
+                                await loops.wait_readable(other)
                                 frame = other.recv(2000)
                                 if frame[14:16] != b"\xff\xff":
                                     found.append(frame)
                     assert found == frames
                     await running.counts("decrypt", packets=count, drops=0)
 
-    in_own_network(
-        [
-            "ip link add v0 type veth peer name v1",
-            "ip link set v0 up",
-            "ip link set v1 up",
-            "tc qdisc add dev v0 root tbf rate 8mbit burst 3000 limit 3000",
-        ],
+    here(
         main,
+        "ip link add v0 type veth peer name v1",
+        "ip link set v0 up",
+        "ip link set v1 up",
+        "tc qdisc add dev v0 root tbf rate 8mbit burst 3000 limit 3000",
     )
 
 
-def test_an_interface_that_goes_down_ends_it(engine: Engine, kind: Kind) -> None:
+def test_an_interface_that_goes_down_ends_it(
+    engine: Engine, kind: Kind, here: Here
+) -> None:
     async def main() -> None:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sink:
             sink.bind(("v0", ETH_P_ALL))
@@ -273,11 +297,9 @@ def test_an_interface_that_goes_down_ends_it(engine: Engine, kind: Kind) -> None
                     assert isinstance(end.error, SocketError)
                     assert end.error.errno == errno.ENETDOWN
 
-    in_own_network(
-        [
-            "ip link add v0 type veth peer name v1",
-            "ip link set v0 up",
-            "ip link set v1 up",
-        ],
+    here(
         main,
+        "ip link add v0 type veth peer name v1",
+        "ip link set v0 up",
+        "ip link set v1 up",
     )

@@ -7,9 +7,8 @@ import random
 import select
 
 import pytest
-import trio
-import trio.testing
 
+from tests import loops
 from tests.bridge.harness import (
     WITHIN,
     Engine,
@@ -39,6 +38,8 @@ from wsockets.bridge.work import (
 from wsockets.connection import PlainConnection
 from wsockets.runtime import current
 
+pytestmark = pytest.mark.every_loop
+
 DATA = random.Random(6).randbytes(1 << 18)
 
 # Sinks that pass on the end of one direction while the other goes on.
@@ -57,7 +58,7 @@ async def test_the_connections_end_is_passed_on_and_the_other_direction_lives(
 ) -> None:
     async with joined(kind) as (connection, peer), either(half) as (sink, other):
         async with bridged(engine, connection, sink) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 await peer.send(b"last words")
                 await peer.end()
                 await running.until_finished("decrypt")
@@ -77,7 +78,7 @@ async def test_the_sinks_end_is_passed_on_and_the_other_direction_lives(
 ) -> None:
     async with joined(kind) as (connection, peer), either(half) as (sink, other):
         async with bridged(engine, connection, sink) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 await other.send(b"last words")
                 await other.end()
                 # For TLS that is close_notify, or it would be an error.
@@ -100,7 +101,7 @@ async def test_both_may_end_at_once(engine: Engine, kind: Kind) -> None:
         await other.send(b"from the sink")
         await other.end()
         async with bridged(engine, connection, sink) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive_to_end() == b"from the peer"
                 assert await peer.receive_to_end() == b"from the sink"
             end = await running.end()
@@ -118,7 +119,7 @@ async def test_the_end_of_the_only_direction_is_the_end(
     async with joined(kind) as (connection, peer), either(half) as (sink, other):
         source, target = (other, peer) if only["encrypt"] else (peer, other)
         async with bridged(engine, connection, sink, **only) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 await source.send(DATA)
                 await source.end()
                 found = await target.receive_exactly(len(DATA))
@@ -139,7 +140,7 @@ async def test_the_last_bytes_of_a_sink_whose_other_side_is_gone_are_sent(
         await other.end()
         other.close()
         async with bridged(engine, connection, sink, decrypt=False) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await peer.receive_to_end() == last
             assert await running.end() == BridgeEnd("sink", "encrypt", "eof")
 
@@ -149,7 +150,7 @@ async def test_so_are_those_of_a_terminal(engine: Engine, kind: Kind) -> None:
         async with bridged(engine, connection, sink) as running:
             await other.send(b"last words")
             other.close()
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await peer.receive_to_end() == b"last words"
             await running.until_finished("encrypt")
 
@@ -160,11 +161,11 @@ async def test_what_follows_close_notify_is_ignored(engine: Engine) -> None:
             await peer.send(b"before")
             await peer.end_of_tls()
             await peer.put(b"\x17\x03\x03\x00\x20" + bytes(32))
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive_to_end() == b"before"
             await running.until_finished("decrypt")
             await other.send(b"still open")
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await peer.receive_exactly(10) == b"still open"
                 await other.end()
             assert await running.end() == BridgeEnd("sink", "encrypt", "eof")
@@ -192,7 +193,7 @@ async def test_with_packets_the_end_of_the_device_ends_both(
             await other.put(packet(100))
             await other.put(packet(200))
             other.cut()
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 # close_notify, where there is TLS, and FIN.
                 assert await peer.receive_to_end() == packet(100) + packet(200)
             assert await running.end() == BridgeEnd("sink", "encrypt", "eof")
@@ -209,8 +210,8 @@ async def test_a_completion_fd_becomes_readable(engine: Engine, kind: Kind) -> N
             await running.until_finished("decrypt")
             assert select.select([fd], [], [], 0)[0] == []
             await other.end()
-            with trio.fail_after(WITHIN):
-                await trio.lowlevel.wait_readable(fd)
+            with loops.fail_after(WITHIN):
+                await loops.wait_readable(fd)
             await running.end()
             assert select.select([fd], [], [], 0)[0] == [fd]
 
@@ -237,19 +238,20 @@ async def test_the_pump_closes_its_descriptors(
         assert left_behind(before) == []
 
 
-def test_the_end_of_the_event_loop_closes_it(engine: Engine) -> None:
+@pytest.mark.parametrize("loop", loops.LOOPS)
+def test_the_end_of_the_event_loop_closes_it(engine: Engine, loop: str) -> None:
     made: list[Pump] = []
 
     async def main(connection: PlainConnection, sink: End) -> None:
         pump = engine(current(), Work(lend(connection), sink), lambda: None)
         made.append(pump)
         pump.start()
-        await trio.testing.wait_all_tasks_blocked()
+        await loops.settle()
 
     with streams() as (near, _), sink_of("unix") as (given, _):
         sink = open_sink(given, reading=True, writing=True)
         before = Snapshot.take()
-        trio.run(main, PlainConnection(near), sink.end)
+        loops.run(loop, main, PlainConnection(near), sink.end)
         assert made[0].ended == BridgeEnd("connection", "decrypt", "closed")
         assert left_behind(before) == []
         sink.restore()
@@ -273,16 +275,16 @@ async def test_an_end_that_is_not_to_be_passed_on_is_told_only(
     async with joined(kind) as (connection, peer), either(half) as (sink, other):
         source, target = (other, peer) if direction == "encrypt" else (peer, other)
         async with bridged(engine, connection, sink, half_close=False) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 await source.send(b"last words")
                 await source.end()
                 assert await target.receive_exactly(10) == b"last words"
             await until(lambda: direction in running.finished)
             # The other direction goes on, and nobody has told the target.
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 await target.send(b"an answer")
                 assert await source.receive_exactly(9) == b"an answer"
-            with trio.move_on_after(0.05) as scope:
+            with loops.move_on_after(0.05) as scope:
                 await target.receive()
             assert scope.cancelled_caught
             assert running.pump.ended is None

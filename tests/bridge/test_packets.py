@@ -8,8 +8,8 @@ import random
 import struct
 
 import pytest
-import trio
 
+from tests import loops
 from tests.bridge.harness import (
     WITHIN,
     Engine,
@@ -26,6 +26,8 @@ from tests.faults.records import DATA, records_of
 from wsockets import SocketError
 from wsockets.bridge.framing import Cutter
 from wsockets.bridge.work import BridgeEnd, Framing
+
+pytestmark = pytest.mark.every_loop
 
 IP, LENGTH16 = Framing.IP, Framing.LENGTH16
 # As a TUN with packet information has it: flags, and the Ethernet type of IPv6.
@@ -50,7 +52,7 @@ def device(request: pytest.FixtureRequest) -> str:
 
 async def received(far: Far, count: int) -> list[bytes]:
     """The next `count` packets that the sink's other side reads."""
-    with trio.fail_after(WITHIN):
+    with loops.fail_after(WITHIN):
         return [await far.get(1 << 17) for _ in range(count)]
 
 
@@ -117,7 +119,7 @@ async def test_many_small_packets_keep_their_order(
     ]
     async with joined(kind) as (connection, peer), either("seqpacket") as (sink, other):
         async with bridged(engine, connection, sink, framing=IP):
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(peer.send, b"".join(packets))
                 assert await received(other, len(packets)) == packets
 
@@ -152,12 +154,12 @@ async def test_the_longest_packets_pass(engine: Engine, kind: Kind) -> None:
     longest = [packet(65535, fill=1), packet(65535, version=4, fill=2)]
     async with joined(kind) as (connection, peer), either("seqpacket") as (sink, other):
         async with bridged(engine, connection, sink, framing=IP):
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(peer.send, b"".join(longest))
                 assert await received(other, 2) == longest
             for one in longest:
                 await other.put(one)
-                with trio.fail_after(WITHIN):
+                with loops.fail_after(WITHIN):
                     assert await peer.receive_exactly(len(one)) == one
 
 
@@ -173,8 +175,8 @@ async def test_a_sink_that_takes_a_packet_in_part_gets_the_rest(
             async with bridged(
                 engine, connection, sink, framing=framing, prefix=PREFIX
             ) as running:
-                with trio.fail_after(WITHIN):
-                    async with trio.open_nursery() as nursery:
+                with loops.fail_after(WITHIN):
+                    async with loops.open_nursery() as nursery:
                         nursery.start_soon(peer.send, stream)
                         found = await other.receive_exactly(len(expected))
                 assert found == expected
@@ -242,7 +244,7 @@ async def test_however_it_comes_it_is_cut_by_the_rules(
                             size = rng.choice((1, 2, 5, 40, 700))
                             await peer.put(stream[at : at + size])
                             at += size
-                            await trio.lowlevel.checkpoint()
+                            await loops.checkpoint()
                         await peer.end()
                     found = await received(other, len(expected))
                     assert found == [PREFIX + one for one in expected]
@@ -268,7 +270,7 @@ async def test_each_packet_is_a_record_of_its_own(
             peer.wire.clear()
             for one in MIXED:
                 await other.put(prefix + one)
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 # A read gives one record at most.
                 assert [await peer.receive() for _ in MIXED] == list(MIXED)
             records = records_of(bytes(peer.wire))
@@ -293,13 +295,13 @@ async def test_under_pressure_too(engine: Engine, rng: random.Random) -> None:
                     await other.put(one)
 
             async with bridged(engine, connection, sink, framing=IP):
-                with trio.fail_after(WITHIN):
-                    async with trio.open_nursery() as nursery:
+                with loops.fail_after(WITHIN):
+                    async with loops.open_nursery() as nursery:
                         nursery.start_soon(send)
                         while len(found) < len(packets):
                             found.append(await peer.receive())
                             if len(found) % 50 == 0:
-                                await trio.lowlevel.checkpoint()
+                                await loops.checkpoint()
     assert found == packets
 
 
@@ -311,7 +313,7 @@ async def test_in_the_clear_packets_follow_each_other(
             for one in MIXED:
                 await other.put(one)
             whole = b"".join(MIXED)
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await peer.receive_exactly(len(whole)) == whole
             await running.counts("encrypt", packets=len(MIXED), records=0)
 
@@ -329,7 +331,7 @@ async def test_datagrams_travel_behind_their_lengths(
             for one in frames:
                 os.write(other.write_fd, prefix + one)
             expected = b"".join(struct.pack("!H", len(one)) + one for one in frames)
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await peer.receive_exactly(len(expected)) == expected
             await running.counts(
                 "encrypt",
@@ -349,7 +351,7 @@ async def test_what_is_shorter_than_a_packet_is_dropped(
             for short in (b"", PREFIX[:3], PREFIX):
                 os.write(other.write_fd, short)
             await other.put(PREFIX + packet(40))
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await peer.receive_exactly(40) == packet(40)
             await running.counts("encrypt", packets=1, drops=3)
             assert running.pump.ended is None
@@ -368,7 +370,7 @@ async def test_between_connections_packets_are_cut_both_ways(
     ]
     async with joined("tls") as (connection, peer), joined("tls") as (sink, other):
         async with bridged(engine, connection, sink, framing=framing) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 for one, two in ((peer, other), (other, peer)):
                     two.wire.clear()
                     await one.send(b"".join(frames))
@@ -410,7 +412,7 @@ async def test_so_does_one_from_the_device(
             engine, connection, sink, framing=IP, prefix=PREFIX
         ) as running:
             await other.put(PREFIX + packet(100))
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await peer.receive_exactly(100) == packet(100)
             await other.put(PREFIX + b"\x1f" + bytes(59))
             await assert_framing(running, "sink", "byte 100 ", "0x1f", "version 1")
@@ -424,7 +426,7 @@ async def test_what_the_device_gave_before_it_is_sent(
         for one in (packet(100), packet(200), b"\x1f" + bytes(59), packet(300)):
             await other.put(one)
         async with bridged(engine, connection, sink, framing=IP) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 found = await peer.receive_exactly(300)
             assert found == packet(100) + packet(200)
             await assert_framing(running, "sink", "byte 300 ", "0x1f")
@@ -468,7 +470,7 @@ async def test_so_does_a_packet_of_the_device(
         ) as running:
             await other.put(PREFIX + packet(1280))
             extra = 2 if framing is LENGTH16 else 0
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 got = await peer.receive_exactly(1280 + extra)
             assert got[extra:] == packet(1280)
             await other.put(PREFIX + packet(1281))

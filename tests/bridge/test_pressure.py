@@ -8,8 +8,9 @@ import random
 import socket
 import threading
 
-import trio
+import pytest
 
+from tests import loops
 from tests.bridge.harness import (
     WITHIN,
     Engine,
@@ -24,6 +25,8 @@ from tests.bridge.harness import (
 )
 from wsockets.bridge.work import Framing
 
+pytestmark = pytest.mark.every_loop
+
 # Two buffers of an engine, and what the kernel keeps on the way besides.
 BOUND = (2 << 19) + (1 << 20)
 
@@ -33,8 +36,8 @@ async def clog(far: Far) -> int:
     taken = 0
     piece = far.seal(os.urandom(1 << 14))
     while True:
-        with trio.move_on_after(0.2) as scope:
-            await trio.lowlevel.wait_writable(far.write_fd)
+        with loops.move_on_after(0.2) as scope:
+            await loops.wait_writable(far.write_fd)
         if scope.cancelled_caught:
             return taken
         with contextlib.suppress(BlockingIOError):
@@ -49,7 +52,7 @@ async def test_a_sink_that_takes_nothing_stops_the_peer(
     async with joined(kind, "unix", buffer=4608) as (connection, peer):
         with sink_of("unix", buffer=4608) as (sink, _):
             async with bridged(engine, connection, sink):
-                with trio.fail_after(WITHIN):
+                with loops.fail_after(WITHIN):
                     assert await clog(peer) < BOUND
 
 
@@ -59,7 +62,7 @@ async def test_a_peer_that_takes_nothing_stops_the_sink(
     async with joined(kind, "unix", buffer=4608) as (connection, _):
         with sink_of("unix", buffer=4608) as (sink, other):
             async with bridged(engine, connection, sink):
-                with trio.fail_after(WITHIN):
+                with loops.fail_after(WITHIN):
                     assert await clog(other) < BOUND
 
 
@@ -68,9 +71,9 @@ async def test_packets_wait_as_well(engine: Engine, kind: Kind) -> None:
         with sink_of("seqpacket") as (sink, other):
             async with bridged(engine, connection, sink, framing=Framing.IP):
                 taken = 0
-                with trio.fail_after(WITHIN):
+                with loops.fail_after(WITHIN):
                     while True:
-                        with trio.move_on_after(0.2) as scope:
+                        with loops.move_on_after(0.2) as scope:
                             await other.put(packet(1280))
                         if scope.cancelled_caught:
                             break
@@ -84,7 +87,7 @@ async def test_one_clogged_direction_does_not_hold_up_the_other(
     async with joined(kind, "unix", buffer=4608) as (connection, peer):
         with sink_of("unix", buffer=4608) as (sink, other):
             async with bridged(engine, connection, sink):
-                with trio.fail_after(WITHIN):
+                with loops.fail_after(WITHIN):
                     await clog(peer)
                     for number in range(10):
                         await other.send(b"still %d" % number)
@@ -99,8 +102,8 @@ async def test_a_reader_of_single_bytes_gets_them_all(
         with sink_of("unix", buffer=4608) as (sink, other):
             async with bridged(engine, connection, sink):
                 found = bytearray()
-                with trio.fail_after(WITHIN):
-                    async with trio.open_nursery() as nursery:
+                with loops.fail_after(WITHIN):
+                    async with loops.open_nursery() as nursery:
                         nursery.start_soon(peer.send, data)
                         while len(found) < len(data):
                             found += await other.receive(1)
@@ -112,7 +115,7 @@ async def test_a_writer_of_single_bytes_is_heard_at_once(
 ) -> None:
     async with joined(kind) as (connection, peer), either("unix") as (sink, other):
         async with bridged(engine, connection, sink) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 for number in range(200):
                     await other.send(bytes([number]))
                     assert await peer.receive() == bytes([number])
@@ -140,13 +143,13 @@ async def test_a_source_that_never_waits_leaves_others_their_turns(
                     async with joined(kind) as (quiet, one), either("unix") as two:
                         sink, other = two
                         async with bridged(engine, quiet, sink):
-                            with trio.fail_after(WITHIN):
+                            with loops.fail_after(WITHIN):
                                 for _ in range(100):
                                     await other.send(b"ping")
                                     assert await one.receive() == b"ping"
                                 # And so does the event loop.
                                 while busy.pump.stats.encrypt.bytes < 64 << 20:
-                                    await trio.lowlevel.checkpoint()
+                                    await loops.checkpoint()
                     assert busy.pump.ended is None
         finally:
             connection.socket.shutdown(socket.SHUT_RDWR)
@@ -160,7 +163,7 @@ async def test_busy_bridges_share(engine: Engine) -> None:
     order: list[int] = []
     moved: list[list[int]] = []
 
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         pumps = []
 
         async def one(number: int) -> None:
@@ -168,7 +171,7 @@ async def test_busy_bridges_share(engine: Engine) -> None:
                 async with either("unix") as (sink, other):
                     async with bridged(engine, connection, sink) as running:
                         pumps.append(running.pump)
-                        async with trio.open_nursery() as inner:
+                        async with loops.open_nursery() as inner:
                             inner.start_soon(peer.send, bytes(size))
                             await other.receive_exactly(size)
                         order.append(number)

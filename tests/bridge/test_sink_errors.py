@@ -8,8 +8,8 @@ import random
 from typing import Any
 
 import pytest
-import trio
 
+from tests import loops
 from tests.bridge.harness import (
     WITHIN,
     Engine,
@@ -23,6 +23,8 @@ from tests.bridge.harness import (
 )
 from wsockets import SocketError
 from wsockets.bridge.work import BridgeEnd, Direction, Framing
+
+pytestmark = pytest.mark.every_loop
 
 DATA = random.Random(7).randbytes(1 << 16)
 
@@ -63,7 +65,7 @@ async def test_what_it_had_sent_before_is_delivered(engine: Engine, kind: Kind) 
         await other.send(last)
         other.close()
         async with bridged(engine, connection, sink) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await peer.receive_exactly(len(last)) == last
             end = await running.end()
             # Whichever is noticed first; nothing is lost by that.
@@ -76,7 +78,7 @@ async def test_one_that_has_no_end_holds_nothing_up(engine: Engine, kind: Kind) 
     async with joined(kind) as (connection, peer):
         readable, writable = os.pipe()
         zeros = os.open("/dev/zero", os.O_RDONLY)
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
 
             async def take() -> None:
                 while True:
@@ -135,7 +137,7 @@ async def test_a_datagram_socket_that_receives_no_more_has_ended(
     async with joined(kind) as (connection, peer), either("dgram") as (sink, other):
         async with bridged(engine, connection, sink, framing=Framing.IP) as running:
             await other.put(packet(100))
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await peer.receive_exactly(100) == packet(100)
             sink.shutdown(0)
             assert await running.end() == BridgeEnd("sink", "encrypt", "eof")
@@ -151,5 +153,5 @@ async def test_the_process_goes_on(engine: Engine, kind: Kind) -> None:
     async with joined(kind) as (connection, peer), either("unix") as (sink, other):
         async with bridged(engine, connection, sink):
             await peer.send(b"still here")
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive() == b"still here"

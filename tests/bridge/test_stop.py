@@ -6,8 +6,8 @@ import random
 import struct
 
 import pytest
-import trio
 
+from tests import loops
 from tests.bridge.harness import (
     WITHIN,
     Engine,
@@ -25,6 +25,8 @@ from tests.bridge.harness import (
 from wsockets.bridge.work import BridgeEnd, Framing, Remains
 from wsockets.connection import PlainConnection, TlsConnection
 
+pytestmark = pytest.mark.every_loop
+
 STOPPED = BridgeEnd("connection", "decrypt", "stopped")
 
 
@@ -37,7 +39,7 @@ async def give_back(
         try:
             view = view[connection.socket.send(view) :]
         except BlockingIOError:
-            await trio.lowlevel.wait_writable(connection.socket)
+            await loops.wait_writable(connection.socket)
     await send(connection, clear)
 
 
@@ -49,13 +51,13 @@ async def test_an_idle_bridge_stops_at_once(
             await peer.send(b"x")
             assert await other.receive() == b"x"
             running.pump.stop(10.0)
-            with trio.fail_after(5.0):
+            with loops.fail_after(5.0):
                 assert await running.end() == STOPPED
             assert running.pump.remains() == Remains()
             assert running.pump.finished == frozenset()
         await peer.send(b"afterwards")
         await send(connection, b"as before")
-        with trio.fail_after(WITHIN):
+        with loops.fail_after(WITHIN):
             assert await receive(connection, 10) == b"afterwards"
             assert await peer.receive_exactly(9) == b"as before"
 
@@ -81,7 +83,7 @@ async def test_one_direction_may_have_ended_before(engine: Engine, kind: Kind) -
             assert await running.end() == STOPPED
             assert running.pump.finished == {"decrypt"}
         await send(connection, b"goes on")
-        with trio.fail_after(WITHIN):
+        with loops.fail_after(WITHIN):
             assert await peer.receive_exactly(7) == b"goes on"
 
 
@@ -91,10 +93,10 @@ async def test_a_sink_that_takes_nothing_leaves_it_unread(
     data = rng.randbytes(3 << 20)
     async with joined(kind) as (connection, peer):
         with sink_of("unix", buffer=4608) as (sink, other):
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(peer.send, data)
                 async with bridged(engine, connection, sink) as running:
-                    with trio.fail_after(WITHIN):
+                    with loops.fail_after(WITHIN):
                         found = await other.receive_exactly(10000)
                     running.pump.stop(0)
                     assert await running.end() == STOPPED
@@ -104,7 +106,7 @@ async def test_a_sink_that_takes_nothing_leaves_it_unread(
                     assert running.sink is not None
                     running.sink.restore()
                 sink.close()
-                with trio.fail_after(WITHIN):
+                with loops.fail_after(WITHIN):
                     found += await other.receive_to_end()
                     found += remains.unread
                     found += await receive(connection, len(data) - len(found))
@@ -117,22 +119,22 @@ async def test_a_connection_that_takes_nothing_owes_it(
     data = rng.randbytes(1 << 20)
     async with joined(kind, "unix", buffer=4608) as (connection, peer):
         async with either("unix") as (sink, other):
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
 
                 async def feed() -> None:
                     await other.send(data)
                     fed.set()
 
-                fed = trio.Event()
+                fed = loops.Event()
                 nursery.start_soon(feed)
                 async with bridged(engine, connection, sink) as running:
-                    with trio.fail_after(WITHIN):
+                    with loops.fail_after(WITHIN):
                         found = await peer.receive_exactly(10000)
                     running.pump.stop(0)
                     assert await running.end() == STOPPED
                     remains = running.pump.remains()
                     assert remains.unread == b""
-                with trio.fail_after(WITHIN):
+                with loops.fail_after(WITHIN):
 
                     async def rest() -> None:
                         await give_back(connection, remains.owed, remains.owed_clear)
@@ -140,7 +142,7 @@ async def test_a_connection_that_takes_nothing_owes_it(
                         sink.setblocking(False)
                         done = False
                         while not done:
-                            await trio.lowlevel.checkpoint()
+                            await loops.checkpoint()
                             all_there = fed.is_set()
                             done = drained() and all_there
                         await send(connection, b"the end")
@@ -166,20 +168,20 @@ async def test_what_can_be_delivered_in_time_is(
     data = rng.randbytes(1 << 20)
     async with joined(kind) as (connection, peer):
         with sink_of("unix", buffer=4608) as (sink, other):
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(peer.send, data)
                 async with bridged(engine, connection, sink) as running:
                     found = bytearray(await other.receive_exactly(10000))
                     running.pump.stop(WITHIN)
-                    with trio.fail_after(WITHIN):
+                    with loops.fail_after(WITHIN):
                         # It is not told of an end: the sink only falls silent.
                         while running.pump.ended is None:
-                            with trio.move_on_after(0.01):
+                            with loops.move_on_after(0.01):
                                 found += await other.receive()
                     assert await running.end() == STOPPED
                     assert running.pump.remains() == Remains()
                 sink.close()
-                with trio.fail_after(WITHIN):
+                with loops.fail_after(WITHIN):
                     found += await other.receive_to_end()
                     found += await receive(connection, len(data) - len(found))
     assert found == data
@@ -200,13 +202,13 @@ async def test_at_a_random_moment_every_byte_is_there_once(
         while len(found) < size:
             found += await far.receive(rng.choice([100, 5000, 65536]))
             if rng.random() < 0.05:
-                await trio.lowlevel.checkpoint()
+                await loops.checkpoint()
 
     async with joined(kind, family, buffer=buffer) as (connection, peer):
         with sink_of("unix", buffer=rng.choice([4608, None])) as (sink, other):
             unread = b""
-            with trio.fail_after(WITHIN):
-                async with trio.open_nursery() as nursery:
+            with loops.fail_after(WITHIN):
+                async with loops.open_nursery() as nursery:
                     nursery.start_soon(peer.send, down)
                     nursery.start_soon(other.send, up)
                     nursery.start_soon(take, at_sink, other)
@@ -216,7 +218,7 @@ async def test_at_a_random_moment_every_byte_is_there_once(
                             engine, connection, sink, to_sink=unread
                         ) as running:
                             for _ in range(rng.randrange(40)):
-                                await trio.lowlevel.checkpoint()
+                                await loops.checkpoint()
                             running.pump.stop(rng.choice([0, 0, 0.001]))
                             assert await running.end() == STOPPED
                             remains = running.pump.remains()
@@ -242,8 +244,8 @@ async def test_between_two_connections_too(
     buffer = rng.choice([4608, None])
     async with joined(kind, "unix", buffer=buffer) as (connection, peer):
         async with joined(sink_kind, "unix", buffer=buffer) as (sink, other):
-            with trio.fail_after(WITHIN):
-                async with trio.open_nursery() as nursery:
+            with loops.fail_after(WITHIN):
+                async with loops.open_nursery() as nursery:
                     nursery.start_soon(peer.send, down)
                     nursery.start_soon(other.send, up)
                     nursery.start_soon(take, at_sink, other)
@@ -251,7 +253,7 @@ async def test_between_two_connections_too(
                     while len(at_sink) < size or len(at_peer) < size:
                         async with bridged(engine, connection, sink) as running:
                             for _ in range(rng.randrange(40)):
-                                await trio.lowlevel.checkpoint()
+                                await loops.checkpoint()
                             running.pump.stop(0)
                             assert await running.end() == STOPPED
                             remains = running.pump.remains()
@@ -277,16 +279,16 @@ async def test_packets_are_left_whole(
     found: list[bytes] = []
     async with joined(kind) as (connection, peer):
         with sink_of("seqpacket", buffer=16384) as (sink, other):
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(peer.send, stream)
                 unread = b""
-                with trio.fail_after(WITHIN):
+                with loops.fail_after(WITHIN):
                     while len(found) < len(packets):
                         async with bridged(
                             engine, connection, sink, framing=framing, to_sink=unread
                         ) as running:
                             for _ in range(rng.randrange(20)):
-                                with trio.move_on_after(0.02):
+                                with loops.move_on_after(0.02):
                                     found.append(await other.get())
                             running.pump.stop(0)
                             assert await running.end() == STOPPED
@@ -298,7 +300,7 @@ async def test_an_incomplete_packet_is_unread(engine: Engine, kind: Kind) -> Non
     async with joined(kind) as (connection, peer), either("seqpacket") as (sink, other):
         async with bridged(engine, connection, sink, framing=Framing.IP) as running:
             await peer.send(packet(100) + packet(200)[:77])
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.get() == packet(100)
             await running.counts("decrypt", packets=1)
             running.pump.stop(1.0)
@@ -319,7 +321,7 @@ async def test_between_connections_an_incomplete_packet_is_its_sources(
         async with bridged(engine, connection, sink, framing=framing) as running:
             await peer.send(down + down[:50])
             await other.send(up + up[:60])
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive_exactly(len(down)) == down
                 assert await peer.receive_exactly(len(up)) == up
             running.pump.stop(0)
@@ -327,7 +329,7 @@ async def test_between_connections_an_incomplete_packet_is_its_sources(
             remains = running.pump.remains()
         assert (remains.owed, remains.owed_clear) == (b"", b"")
         assert (remains.sink_owed, remains.sink_owed_clear) == (b"", b"")
-        with trio.fail_after(WITHIN):
+        with loops.fail_after(WITHIN):
             left = 50 - len(remains.unread)
             assert remains.unread + await receive(connection, left) == down[:50]
             left = 60 - len(remains.sink_unread)
@@ -338,7 +340,7 @@ async def test_the_peer_may_die_while_it_stops(engine: Engine, kind: Kind) -> No
     async with joined(kind, "unix", buffer=4608) as (connection, peer):
         async with either("unix") as (sink, other):
             async with bridged(engine, connection, sink) as running:
-                with trio.move_on_after(0.05):
+                with loops.move_on_after(0.05):
                     await other.send(bytes(1 << 20))
                 running.pump.stop(WITHIN)
                 peer.close()
@@ -355,7 +357,7 @@ async def test_abandoned_it_touches_nothing_any_more(
             assert await other.receive() == b"one"
             running.pump.abandon()
             await peer.send(b"two")
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await receive(connection, 3) == b"two"
             end = await running.end()
             assert end == BridgeEnd("connection", "decrypt", "closed")

@@ -9,8 +9,8 @@ import socket
 from pathlib import Path
 
 import pytest
-import trio
 
+from tests import loops
 from tests.bridge.harness import (
     WITHIN,
     Engine,
@@ -24,6 +24,8 @@ from tests.bridge.harness import (
     sink_of,
 )
 from wsockets.bridge.work import BridgeEnd
+
+pytestmark = pytest.mark.every_loop
 
 SIZE = 3 << 20  # bytes, more than all buffers on the way hold
 
@@ -39,8 +41,8 @@ async def test_bytes_go_both_ways_at_once(
 
     async with joined(kind) as (connection, peer), either(sink_kind) as (sink, other):
         async with bridged(engine, connection, sink) as running:
-            with trio.fail_after(WITHIN):
-                async with trio.open_nursery() as nursery:
+            with loops.fail_after(WITHIN):
+                async with loops.open_nursery() as nursery:
                     nursery.start_soon(peer.send, down)
                     nursery.start_soon(other.send, up)
                     nursery.start_soon(take, "up", peer, SIZE)
@@ -60,7 +62,7 @@ async def test_nothing_stands_still_behind_urgent_data(
 ) -> None:
     async with joined("plain") as (connection, peer), either(sink_kind) as (sink, far):
         async with bridged(engine, connection, sink):
-            with trio.fail_after(WITHIN), peer_socket(peer) as sock:
+            with loops.fail_after(WITHIN), peer_socket(peer) as sock:
                 for number in range(5):
                     await peer.send(b"x")
                     assert await far.receive_exactly(1) == b"x"
@@ -83,7 +85,7 @@ async def test_a_small_message_goes_at_once(
 ) -> None:
     async with joined(kind) as (connection, peer), either(sink_kind) as (sink, other):
         async with bridged(engine, connection, sink):
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 for number in range(20):
                     await other.send(b"ping %d" % number)
                     assert await peer.receive() == b"ping %d" % number
@@ -96,7 +98,7 @@ async def test_what_was_received_before_comes_first(engine: Engine, kind: Kind) 
     async with joined(kind) as (connection, peer), either("unix") as (sink, other):
         await peer.send(b"late")
         async with bridged(engine, connection, sink, to_sink=early):
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive_exactly(len(early) + 4) == early + b"late"
 
 
@@ -106,7 +108,7 @@ async def test_so_does_what_a_socket_as_the_sink_had_received(
     async with joined(kind) as (connection, peer), joined("tls") as (sink, other):
         await other.send(b"late")
         async with bridged(engine, connection, sink, to_connection=b"early "):
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await peer.receive_exactly(10) == b"early late"
 
 
@@ -115,7 +117,7 @@ async def test_what_TLS_has_decrypted_already_is_delivered(engine: Engine) -> No
         await peer.send(b"0123456789")
         assert await receive(connection, 4) == b"0123"
         async with bridged(engine, connection, sink):
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive_exactly(6) == b"456789"
 
 
@@ -124,11 +126,11 @@ async def test_a_record_may_be_half_received_when_it_begins(engine: Engine) -> N
         wire = peer.seal(b"first") + peer.seal(b"second")
         await peer.put(wire[:-3])
         assert await receive(connection, 5) == b"first"
-        with trio.move_on_after(0.01):
+        with loops.move_on_after(0.01):
             await receive(connection, 1)
         async with bridged(engine, connection, sink):
             await peer.put(wire[-3:])
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive_exactly(6) == b"second"
 
 
@@ -146,8 +148,8 @@ async def test_one_direction_alone(
             async def take() -> None:
                 found.append(await target.receive_exactly(len(data)))
 
-            with trio.fail_after(WITHIN):
-                async with trio.open_nursery() as nursery:
+            with loops.fail_after(WITHIN):
+                async with loops.open_nursery() as nursery:
                     nursery.start_soon(take)
                     await source.send(data)
             assert found == [data]
@@ -165,7 +167,7 @@ async def test_a_regular_file_is_sent_to_its_end(
     async with joined(kind) as (connection, peer):
         with path.open("rb") as file:
             async with bridged(engine, connection, file, decrypt=False) as running:
-                with trio.fail_after(WITHIN):
+                with loops.fail_after(WITHIN):
                     found = await peer.receive_to_end()
                 assert hashlib.sha256(found).digest() == hashlib.sha256(data).digest()
                 assert await running.end() == BridgeEnd("sink", "encrypt", "eof")
@@ -181,7 +183,7 @@ async def test_a_regular_file_takes_what_comes(
     async with joined(kind) as (connection, peer):
         with path.open("wb") as file:
             async with bridged(engine, connection, file, encrypt=False) as running:
-                with trio.fail_after(WITHIN):
+                with loops.fail_after(WITHIN):
                     await peer.send(data)
                     await peer.end()
                 end = await running.end()
@@ -205,8 +207,8 @@ async def test_buffers_may_be_tiny_and_both_directions_busy(
     async with joined(kind, "unix", buffer=4608) as (connection, peer):
         with sink_of("unix", buffer=4608) as (sink, other):
             async with bridged(engine, connection, sink):
-                with trio.fail_after(WITHIN):
-                    async with trio.open_nursery() as nursery:
+                with loops.fail_after(WITHIN):
+                    async with loops.open_nursery() as nursery:
                         nursery.start_soon(peer.send, down)
                         nursery.start_soon(other.send, up)
                         nursery.start_soon(take, "up", peer)
@@ -225,7 +227,7 @@ async def test_the_caller_may_close_the_sink_and_reuse_its_number(
                 read_fd, write_fd = os.pipe()
                 try:
                     assert number in (read_fd, write_fd)
-                    with trio.fail_after(WITHIN):
+                    with loops.fail_after(WITHIN):
                         await peer.send(b"for the sink")
                         assert await other.receive() == b"for the sink"
                         await other.send(b"from the sink")
@@ -246,13 +248,13 @@ async def test_many_bridges_at_once(engine: Engine, rng: random.Random) -> None:
         kind: Kind = "tls" if number % 2 else "plain"
         async with joined(kind) as (connection, peer), either("unix") as (sink, other):
             async with bridged(engine, connection, sink):
-                async with trio.open_nursery() as inner:
+                async with loops.open_nursery() as inner:
                     inner.start_soon(peer.send, data)
                     assert await other.receive_exactly(size) == data
                     inner.start_soon(other.send, data)
                     assert await peer.receive_exactly(size) == data
 
-    with trio.fail_after(WITHIN):
-        async with trio.open_nursery() as nursery:
+    with loops.fail_after(WITHIN):
+        async with loops.open_nursery() as nursery:
             for number in range(count):
                 nursery.start_soon(one, number)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import get_args
 
 import pytest
-import trio
 
+from tests import loops
 from tests.bridge.harness import (
     WITHIN,
     Engine,
@@ -16,7 +17,10 @@ from tests.bridge.harness import (
     joined,
     sink_of,
 )
-from wsockets.bridge.work import BridgeEnd
+from wsockets.bridge import python
+from wsockets.bridge.work import BridgeEnd, Direction
+
+pytestmark = pytest.mark.every_loop
 
 IDLE = BridgeEnd("connection", "decrypt", "idle")
 STOPPED = BridgeEnd("connection", "decrypt", "stopped")
@@ -30,17 +34,21 @@ async def test_an_idle_bridge_ends(engine: Engine, kind: Kind) -> None:
             assert 0.15 < time.monotonic() - begun < 2.0
 
 
-@pytest.mark.parametrize("direction", ["encrypt", "decrypt"])
-async def test_bytes_in_either_direction_keep_it_alive(
-    engine: Engine, kind: Kind, direction: str
-) -> None:
+async def test_bytes_in_either_direction_keep_it_alive(engine: Engine) -> None:
+    async with loops.open_nursery() as nursery:
+        for kind in get_args(Kind):
+            for direction in get_args(Direction):
+                nursery.start_soon(keep_alive, engine, kind, direction)
+
+
+async def keep_alive(engine: Engine, kind: Kind, direction: Direction) -> None:
     async with joined(kind) as (connection, peer), either("unix") as (sink, other):
         source, target = (other, peer) if direction == "encrypt" else (peer, other)
         async with bridged(engine, connection, sink, idle_timeout=0.5) as running:
             until = time.monotonic() + 1.0
             while time.monotonic() < until:
                 # Time has to pass: it is what this is about.
-                await trio.sleep(0.05)
+                await loops.sleep(0.05)
                 await source.send(b"x")
                 assert await target.receive() == b"x"
             assert running.pump.ended is None
@@ -65,8 +73,8 @@ async def test_a_sink_that_takes_nothing_is_idle_too(
     async with joined(kind) as (connection, peer):
         with sink_of("unix", buffer=4608) as (sink, _):
             async with bridged(engine, connection, sink, idle_timeout=0.3) as running:
-                with trio.move_on_after(WITHIN) as scope:
-                    async with trio.open_nursery() as nursery:
+                with loops.move_on_after(WITHIN) as scope:
+                    async with loops.open_nursery() as nursery:
                         nursery.start_soon(peer.send, bytes(4 << 20))
                         assert await running.end() == IDLE
                         nursery.cancel_scope.cancel()
@@ -78,8 +86,8 @@ async def test_stopping_takes_no_longer_than_it_may(engine: Engine, kind: Kind) 
     async with joined(kind) as (connection, peer):
         with sink_of("unix", buffer=4608) as (sink, other):
             async with bridged(engine, connection, sink) as running:
-                with trio.fail_after(WITHIN):
-                    async with trio.open_nursery() as nursery:
+                with loops.fail_after(WITHIN):
+                    async with loops.open_nursery() as nursery:
                         nursery.start_soon(peer.send, bytes(4 << 20))
                         await other.receive_exactly(1)
                         begun = time.monotonic()
@@ -90,17 +98,30 @@ async def test_stopping_takes_no_longer_than_it_may(engine: Engine, kind: Kind) 
                 assert running.pump.remains().unread
 
 
+@pytest.mark.only_trio("it takes seconds")
 async def test_a_sink_that_takes_nothing_holds_up_the_report_for_seconds_only(
     engine: Engine,
 ) -> None:
+    assert 3.0 < await held_up(engine) < 10.0
+
+
+async def test_how_long_is_the_python_engines_choice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(python, "_GRACE", 0.5)
+    assert 0.3 < await held_up(python.python_pump) < 3.0
+
+
+async def held_up(engine: Engine) -> float:
+    """For how many seconds a sink that takes nothing holds up the report."""
     async with joined("plain", "tcp") as (connection, peer):
         with sink_of("unix", buffer=4608) as (sink, other):
             async with bridged(engine, connection, sink) as running:
-                with trio.move_on_after(0.3):
+                with loops.move_on_after(0.3):
                     await peer.send(bytes(4 << 20))
                 await other.receive_exactly(1)
                 peer.reset()
                 begun = time.monotonic()
                 end = await running.end()
                 assert end == BridgeEnd("connection", "decrypt", "reset")
-                assert 3.0 < time.monotonic() - begun < 10.0
+                return time.monotonic() - begun

@@ -10,8 +10,8 @@ import threading
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-import trio
 
+from tests import loops
 from tests.bridge.harness import (
     WITHIN,
     Engine,
@@ -39,6 +39,8 @@ from tests.real.openssl import s_server
 from wsockets import SocketError
 from wsockets.bridge.work import BridgeEnd, Framing
 from wsockets.connection import TlsConnection
+
+pytestmark = pytest.mark.every_loop
 
 
 @contextlib.asynccontextmanager
@@ -76,7 +78,7 @@ async def test_records_that_carry_nothing_disturb_nothing(
 
     async with forged(script) as connection, either("unix") as (sink, other):
         async with bridged(engine, connection, sink, encrypt=duplex) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 for number in range(50):
                     assert await other.receive_exactly(2) == b"%02d" % number
                     if duplex:
@@ -89,7 +91,7 @@ async def test_records_that_carry_nothing_disturb_nothing(
             await running.counts("decrypt", records=50)
         if not duplex:
             while connection.finish() is not None:
-                await trio.lowlevel.wait_writable(connection.socket)
+                await loops.wait_writable(connection.socket)
     assert received == ([b"%02d" % number for number in range(50)] if duplex else [])
 
 
@@ -120,12 +122,12 @@ async def test_a_flood_that_is_legal_leaves_others_their_turns(
             async def wait_for_the_end() -> None:
                 found.append(await other.receive_exactly(15))
 
-            with trio.fail_after(WITHIN):
-                async with trio.open_nursery() as nursery:
+            with loops.fail_after(WITHIN):
+                async with loops.open_nursery() as nursery:
                     nursery.start_soon(wait_for_the_end)
                     while not found:
                         turns += 1
-                        await trio.lowlevel.checkpoint()
+                        await loops.checkpoint()
             assert found == [b"after the flood"]
             assert turns > 20
         flooded.socket.shutdown(socket.SHUT_RDWR)
@@ -149,21 +151,21 @@ async def test_what_has_to_wait_for_the_rest_of_a_message_is_owed(
     async with forged(script) as connection, either("unix") as (sink, other):
         await happened(half)
         async with bridged(engine, connection, sink) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive() == b"x"
                 while readable(connection.socket):
-                    await trio.lowlevel.checkpoint()
+                    await loops.checkpoint()
                 await other.send(b"going up, ")
                 # It has been read from the sink, and cannot be sent.
                 while readable(sink):
-                    await trio.lowlevel.checkpoint()
+                    await loops.checkpoint()
             running.pump.stop(0)
             assert (await running.end()).reason == "stopped"
             remains = running.pump.remains()
         assert remains.owed == b""
         assert remains.owed_clear == b"going up, "
         more.set()
-        with trio.fail_after(WITHIN):
+        with loops.fail_after(WITHIN):
             await send(connection, remains.owed_clear)
             assert await receive(connection, 1) == b"y"
     assert found == [b"going up, "]
@@ -204,7 +206,7 @@ async def test_requests_that_nobody_lets_us_answer_are_read_no_more(
         async with bridged(engine, flooded, sink) as running:
             await happened(full)
             resume.set()
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive_exactly(15) == b"after the flood"
                 # Which lets the listener end.
                 await other.end()
@@ -256,7 +258,7 @@ async def test_what_must_not_be_ends_it(
 
     async with forged(script) as attacked, either("unix") as (sink, other):
         async with bridged(engine, attacked, sink) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive_exactly(6) == b"before"
             end = await running.end()
             assert end == BridgeEnd("connection", "decrypt", "tls")
@@ -277,7 +279,7 @@ async def test_renegotiation_is_refused(engine: Engine) -> None:
 
     async with forged(script) as connection, either("unix") as (sink, other):
         async with bridged(engine, connection, sink, encrypt=False) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive_exactly(3) == b"012"
             assert (await running.end()).reason == "eof"
 
@@ -292,7 +294,7 @@ async def test_more_after_close_notify_is_ignored(engine: Engine) -> None:
 
     async with forged(script) as connection, either("unix") as (sink, other):
         async with bridged(engine, connection, sink) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive_to_end() == b"before"
                 await other.send(b"answer")
                 await other.end()
@@ -324,8 +326,8 @@ async def test_keys_change_in_the_middle_of_traffic_both_ways(
 
     async with forged(script) as connection, either("unix") as (sink, other):
         async with bridged(engine, connection, sink) as running:
-            with trio.fail_after(WITHIN):
-                async with trio.open_nursery() as nursery:
+            with loops.fail_after(WITHIN):
+                async with loops.open_nursery() as nursery:
 
                     async def send() -> None:
                         await other.send(data)
@@ -370,7 +372,7 @@ async def test_openssl_asks_for_new_keys(engine: Engine) -> None:
         host, port = address.split(":")
         with socket.create_connection((host, int(port))) as sock:
             sock.setblocking(False)
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 connection = await secured(sock)
             async with either("unix") as (sink, other):
                 async with bridged(engine, connection, sink):
@@ -380,7 +382,7 @@ async def test_openssl_asks_for_new_keys(engine: Engine) -> None:
                         await program.until(updated(number + 1))
                         line = b"line %d\n" % number
                         await program.type(line)
-                        with trio.fail_after(WITHIN):
+                        with loops.fail_after(WITHIN):
                             assert await other.receive_exactly(len(line)) == line
                         await other.send(b"heard %d\n" % number)
                         await program.says(f"heard {number}")
