@@ -16,10 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
 
 import attrs
-import trio
 from OpenSSL import SSL
 
-from tests import certificates
+from tests import certificates, loops
 from tests.bridge.harness import Far
 from tests.loopback import settle
 from wsockets import TlsOptions
@@ -82,9 +81,9 @@ class _PskEnd:
             except SSL.ZeroReturnError:
                 return b""
             except SSL.WantReadError:
-                await trio.lowlevel.wait_readable(self.sock)
+                await loops.wait_readable(self.sock)
             except SSL.WantWriteError:
-                await trio.lowlevel.wait_writable(self.sock)
+                await loops.wait_writable(self.sock)
 
     async def receive(self) -> bytes:
         data: bytes = await self._do(self.tls.recv, 1 << 16)

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from docs.examples.cdtunnel import Tunnel, open_tunnel
-from tests import certificates
+from tests import certificates, loops
 from tests.bridge.harness import ENGINES, WITHIN, packet
 from tests.devices.device import (
     ANSWERS,
@@ -27,6 +27,8 @@ from tests.devices.device import (
 )
 from tests.network import in_own_network
 from wsockets import Socket, SocketError
+
+pytestmark = pytest.mark.every_loop
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,8 +67,8 @@ async def tunnelled(
     family: str = "unix",
 ) -> AsyncIterator[tuple[Socket, Tunnel, Device]]:
     """A tunnel whose handshake is done."""
-    with pair(family) as (stream, device), trio.fail_after(WITHIN):
-        async with trio.open_nursery() as nursery:
+    with pair(family) as (stream, device), loops.fail_after(WITHIN):
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(device.greet, security, how, packets)
             opened, tunnel = await open_tunnel(
                 stream, mtu=1280, **credentials(security)
@@ -88,7 +90,7 @@ def stand_in(
 
 
 async def take(sock: socket.socket) -> bytes:
-    await trio.lowlevel.wait_readable(sock)
+    await loops.wait_readable(sock)
     return sock.recv(1 << 16)
 
 
@@ -97,7 +99,7 @@ async def put(sock: socket.socket, data: bytes) -> None:
         try:
             sock.send(data)
         except BlockingIOError:
-            await trio.lowlevel.wait_writable(sock)
+            await loops.wait_writable(sock)
         else:
             return
 
@@ -143,7 +145,7 @@ async def test_each_packet_is_alone_in_its_record(
             async with socket_.bridge(
                 tun, framing="ip", mtu=tunnel.mtu, prefix=information
             ) as bridge:
-                async with trio.open_nursery() as nursery:
+                async with loops.open_nursery() as nursery:
                     nursery.start_soon(send)
                     assert [await device.receive() for _ in sent] == sent
             flow = bridge.stats.encrypt
@@ -166,7 +168,7 @@ async def test_packets_come_from_the_device_in_any_records(
     with stand_in() as (tun, host):
         async with tunnelled(security) as (socket_, tunnel, device):
             async with socket_.bridge(tun, framing="ip", mtu=tunnel.mtu):
-                async with trio.open_nursery() as nursery:
+                async with loops.open_nursery() as nursery:
                     nursery.start_soon(send)
                     assert [await take(host) for _ in sent] == sent
 
@@ -203,8 +205,8 @@ async def test_an_answer_that_is_none_is_an_error(
         await device.receive_question()
         await device.end.send(wrong)
 
-    with pair() as (stream, device), trio.fail_after(WITHIN):
-        async with trio.open_nursery() as nursery:
+    with pair() as (stream, device), loops.fail_after(WITHIN):
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(serve)
             with pytest.raises(ValueError, match=text):
                 await open_tunnel(stream, **credentials(security))
@@ -220,8 +222,8 @@ async def test_a_device_that_hangs_up_during_the_handshake_is_an_error(
         await device.end.send(device.answer()[:30])
         await device.end.end()
 
-    with pair() as (stream, device), trio.fail_after(WITHIN):
-        async with trio.open_nursery() as nursery:
+    with pair() as (stream, device), loops.fail_after(WITHIN):
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(serve)
             with pytest.raises(EOFError, match="hung up after 20 of"):
                 await open_tunnel(stream, **credentials(security))
@@ -238,12 +240,12 @@ async def test_a_silent_device_is_waited_for_only_so_long(
             await device.end.send(device.answer()[:-1])
 
     with pair() as (stream, device):
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(serve)
-            begun = trio.current_time()
+            begun = loops.current_time()
             with pytest.raises(TimeoutError, match="15 seconds"):
                 await open_tunnel(stream, **credentials(security))
-            assert trio.current_time() - begun == pytest.approx(15)
+            assert loops.current_time() - begun == pytest.approx(15)
 
 
 async def test_a_device_that_refuses_our_certificate_is_an_error() -> None:
@@ -254,8 +256,8 @@ async def test_a_device_that_refuses_our_certificate_is_an_error() -> None:
             await device.greet("certificate")
         device.sock.close()
 
-    with pair() as (stream, device), trio.fail_after(WITHIN):
-        async with trio.open_nursery() as nursery:
+    with pair() as (stream, device), loops.fail_after(WITHIN):
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(serve)
             with pytest.raises(SocketError):
                 await open_tunnel(stream, cert=stranger.chain, key=stranger.key)
@@ -271,7 +273,7 @@ async def test_the_device_is_strict() -> None:
         near, far = socket.socketpair()
         with near, far:
             device = Device(far)
-            async with trio.open_nursery() as nursery:
+            async with loops.open_nursery() as nursery:
                 nursery.start_soon(device.greet, "certificate")
                 opened, _ = await open_tunnel(near, **credentials("certificate"))
             async with opened:
@@ -285,7 +287,7 @@ async def printed(process: subprocess.Popen[bytes], end: bytes = b"") -> str:
     assert process.stdout is not None
     text = b""
     while not end or not text.endswith(end):
-        await trio.lowlevel.wait_readable(process.stdout)
+        await loops.wait_readable(process.stdout)
         more = os.read(process.stdout.fileno(), 1 << 16)
         if not more:
             break
@@ -303,7 +305,9 @@ def test_the_program_lets_the_host_ping_the_device(
         *(sys.executable, "-W", "error", "docs/examples/cdtunnel.py"),
         *(f"unix:{path}", "tun0", "--cert", files.cert, "--key", files.key),
     ]
-    ping = [peer("ping"), "-6", "-c20", "-i0.01", "-s1200", "fd00:cd::1"]
+    # With a deadline it waits for all answers, however late, and asks on meanwhile.
+    deadline = f"-w{WITHIN:.0f}"
+    ping = [peer("ping"), "-6", "-c20", "-i0.01", deadline, "-s1200", "fd00:cd::1"]
 
     def start(command: Sequence[object]) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -312,23 +316,21 @@ def test_the_program_lets_the_host_ping_the_device(
         )
 
     async def main() -> None:
-        with socket.socket(socket.AF_UNIX) as server, trio.fail_after(WITHIN):
+        with socket.socket(socket.AF_UNIX) as server, loops.fail_after(WITHIN):
             server.bind(path)
             server.listen()
             server.setblocking(False)
             with start(program) as client:
-                await trio.lowlevel.wait_readable(server)
+                await loops.wait_readable(server)
                 device = Device(server.accept()[0])
                 with device.sock:
                     await device.greet("certificate")
                     line = await printed(client, b"\n")
                     assert line == "fd00:cd::2/64 to [fd00:cd::1]:58783\n"
-                    async with trio.open_nursery() as nursery:
+                    async with loops.open_nursery() as nursery:
                         nursery.start_soon(device.answer_pings)
                         with start(ping) as pinging:
-                            assert "20 received, 0% packet loss" in await printed(
-                                pinging
-                            )
+                            assert " 20 received, " in await printed(pinging)
                         nursery.cancel_scope.cancel()
                     await device.end.end()
                 assert await printed(client) == "connection eof \n"

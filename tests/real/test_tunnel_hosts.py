@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 from docs.examples.tunnel_hosts import Host, tunnel
+from tests import loops
 from tests.bridge.harness import ENGINES, WITHIN
 from wsockets import Bridge
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="a network namespace needs root"
-)
+pytestmark = [
+    pytest.mark.every_loop,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root"),
+]
 
 
 @pytest.fixture(params=list(ENGINES), autouse=True)
@@ -34,12 +35,14 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return name
 
 
+def mebibytes() -> int:
+    """How much is carried. Much takes its time, so elsewhere it is less."""
+    return 64 if loops.on_trio() else 16
+
+
 async def output_of(host: Host, *command: object) -> str:
     """What a command on a host prints; it must go well."""
-    with trio.fail_after(2 * WITHIN):
-        done = await trio.run_process(
-            host.command(*map(str, command)), capture_stdout=True
-        )
+    done = await loops.run_process(host.command(*map(str, command)), timeout=2 * WITHIN)
     return done.stdout.decode()
 
 
@@ -56,7 +59,7 @@ async def serving(host: Host, ready: str, *command: object) -> AsyncIterator[Non
         said = ""
         try:
             while ready not in said:
-                line = await trio.to_thread.run_sync(process.stdout.readline)
+                line = await loops.in_thread(process.stdout.readline)
                 assert line, said
                 said += line
             yield
@@ -68,9 +71,9 @@ async def nothing_is_lost_between(first: Bridge, second: Bridge) -> None:
     """What one end took from its TUN the other's TUN was given, a record each."""
     for sender, receiver in ((first, second), (second, first)):
         # The counters may lag a little.
-        with trio.fail_after(WITHIN):
+        with loops.fail_after(WITHIN):
             while sender.stats.encrypt.packets != receiver.stats.decrypt.packets:
-                await trio.lowlevel.checkpoint()
+                await loops.checkpoint()
         sent, received = sender.stats.encrypt, receiver.stats.decrypt
         assert sent.records == sent.packets
         assert sent.bytes == received.bytes
@@ -88,10 +91,14 @@ async def test_hosts_ping_each_other(
             for address in there.addresses:
                 # The longest that goes into a packet, and none is cut.
                 size = mtu - (48 if ":" in address else 28)
+                # With a deadline it waits for all answers, however late, and asks
+                # on meanwhile.
+                deadline = f"-w{WITHIN:.0f}"
                 said = await output_of(
-                    here, ping, "-c50", "-i0.005", "-W5", "-Mdo", f"-s{size}", address
+                    *(here, ping, "-c50", "-i0.005", deadline, "-Mdo", f"-s{size}"),
+                    address,
                 )
-                assert "50 received, 0% packet loss" in said
+                assert " 50 received, " in said
         await nothing_is_lost_between(first, second)
         assert first.stats.encrypt.packets >= 200
 
@@ -105,12 +112,14 @@ async def test_iperf3_fills_the_tunnel(
     async with tunnel() as (near, far, first, second):
         async with serving(far, "Server listening", iperf3, "-s", "-1", "--forceflush"):
             said = await output_of(
-                near, iperf3, "-c", far.addresses[0], "-n64M", "-P2", "-J", *options
+                *(near, iperf3, "-c", far.addresses[0], "-P2", "-J"),
+                *(f"-n{mebibytes()}M", *options),
             )
         found: dict[str, Any] = json.loads(said)
         assert "error" not in found
-        # What is under way when one side has counted to the end is not counted.
-        assert found["end"]["sum_received"]["bytes"] >= 32 << 20
+        # What is under way when one side has counted to the end is not counted: what
+        # is in the buffers of two connections.
+        assert found["end"]["sum_received"]["bytes"] >= (mebibytes() - 12) << 20
         await nothing_is_lost_between(first, second)
 
 
@@ -137,7 +146,7 @@ async def test_curl_downloads_every_byte(
     tmp_path: Path, rng: random.Random, peer: Callable[[str], str]
 ) -> None:
     curl = peer("curl")
-    data = rng.randbytes(64 << 20)
+    data = rng.randbytes(mebibytes() << 20)
     (tmp_path / "file").write_bytes(data)
     async with tunnel() as (near, far, *_):
         async with serving(
