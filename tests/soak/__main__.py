@@ -1,4 +1,4 @@
-"""`python -m tests.soak [--seconds 600] [--engine native|python|both]`.
+"""`python -m tests.soak [--seconds 600] [--engine native|python|both] [--loop …]`.
 
 Exits with 0 if every byte arrived and nothing grew or was left behind, else with
 1. What was random can be had again: the seed is printed.
@@ -7,6 +7,7 @@ Exits with 0 if every byte arrived and nothing grew or was left behind, else wit
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import random
 import secrets
@@ -15,8 +16,7 @@ import time
 import traceback
 from typing import Final
 
-import trio
-
+from tests import loops
 from tests.leaks import Snapshot, left_behind
 from tests.soak.lap import KINDS, Kind, Tally, lap
 from tests.soak.watch import Watch
@@ -32,12 +32,12 @@ LONGEST: Final = 8.0
 async def run(engine: str, seconds: float, seed: str) -> list[str]:
     """Laps for so long; what was wrong."""
     tally, watch, begun = Tally(), Watch(), time.monotonic()
-    end = trio.current_time() + seconds
+    end = loops.current_time() + seconds
 
     async def lane(number: int) -> None:
         rng = random.Random(f"{seed} {engine} {number}")
         turn = number
-        while (left := end - trio.current_time()) > 0:
+        while (left := end - loops.current_time()) > 0:
             kind: Kind = KINDS[turn % len(KINDS)]
             turn += 1
             lasts = min(rng.random() * LONGEST, left)
@@ -52,7 +52,7 @@ async def run(engine: str, seconds: float, seed: str) -> list[str]:
         watching = max(seconds / 60, 0.2)
         told = 0
         while True:
-            await trio.sleep(watching)
+            await loops.sleep(watching)
             reading = watch.look()
             lasted = time.monotonic() - begun
             if lasted >= (told + 1) * every:
@@ -63,9 +63,9 @@ async def run(engine: str, seconds: float, seed: str) -> list[str]:
                     f"  {reading}"
                 )
 
-    async with trio.open_nursery() as nursery:
+    async with loops.open_nursery() as nursery:
         nursery.start_soon(tell)
-        async with trio.open_nursery() as lanes:
+        async with loops.open_nursery() as lanes:
             for number in range(LANES):
                 lanes.start_soon(lane, number)
         nursery.cancel_scope.cancel()
@@ -74,15 +74,15 @@ async def run(engine: str, seconds: float, seed: str) -> list[str]:
     return watch.complaints(memory=(16 if seconds >= 120 else 64) << 20)
 
 
-def soak(engine: str, seconds: float, seed: str) -> list[str]:
+def soak(engine: str, loop: str, seconds: float, seed: str) -> list[str]:
     """`run()`, from an empty process to an empty process."""
     os.environ[ENGINE] = engine
     assert engine_name() == engine
     # What stays for the life of the process (the engine's thread) is there now.
-    trio.run(lap, "tls", random.Random(0), 0.1)
+    loops.run(loop, lap, "tls", random.Random(0), 0.1)
     before = Snapshot.take()
     try:
-        wrong = trio.run(run, engine, seconds, seed)
+        wrong = loops.run(loop, run, engine, seconds, seed)
     except Exception:
         traceback.print_exc()
         wrong = ["a lap has failed"]
@@ -95,20 +95,24 @@ def say(line: str) -> None:
 
 
 def main() -> int:
-    """Each engine has its share of the time."""
+    """Each engine on each loop has its share of the time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--engine", choices=["native", "python", "both"])
+    parser.add_argument("--loop", choices=[*loops.LOOPS, "all"], default="trio")
     given = parser.parse_args()
     engines = [given.engine]
     if given.engine in (None, "both"):
         engines = ["native", "python"]
     seed = os.environ.get(SEED) or str(secrets.randbelow(1 << 32))
     say(f"{SEED}={seed}, {given.seconds:g} s")
+    found = loops.LOOPS if given.loop == "all" else [given.loop]
+    turns = list(itertools.product(engines, found))
     failed = False
-    for engine in engines:
-        for line in soak(engine, given.seconds / len(engines), seed):
-            say(f"{engine}: {line}")
+    for engine, loop in turns:
+        say(f"the {engine} engine on {loop}")
+        for line in soak(engine, loop, given.seconds / len(turns), seed):
+            say(f"{engine} on {loop}: {line}")
             failed = True
     say("failed" if failed else "all is well")
     return int(failed)

@@ -17,9 +17,8 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
-import trio
 
-from tests import certificates
+from tests import certificates, loops
 from tests.bridge.harness import Far, packet, streams
 from tests.loopback import server_context
 from wsockets import Socket, adopt
@@ -72,7 +71,7 @@ class _Broken(Exception):
 
 async def lap(kind: Kind, rng: random.Random, seconds: float) -> Tally:
     """Traffic for about `seconds`; AssertionError where a byte is not as it was."""
-    with trio.fail_after(seconds + _WITHIN), ExitStack() as stack:
+    with loops.fail_after(seconds + _WITHIN), ExitStack() as stack:
         family: Any = rng.choice(["tcp", "unix"])
         near, far = stack.enter_context(streams(family))
         sink, host = _sink(stack, packets=kind == "packets")
@@ -130,8 +129,8 @@ class _Lap:
     down: _Stream = attrs.field(factory=_Stream)
     up: _Stream = attrs.field(factory=_Stream)
     over: bool = False
-    _up_has_ended: trio.Event = attrs.field(factory=trio.Event)
-    _down_has_ended: trio.Event = attrs.field(factory=trio.Event)
+    _up_has_ended: loops.Event = attrs.field(factory=loops.Event)
+    _down_has_ended: loops.Event = attrs.field(factory=loops.Event)
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -143,7 +142,7 @@ class _Lap:
 
     async def whole(self, seconds: float) -> None:
         """Stops and starts for so long, then all that is under way arrives."""
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             nursery.start_soon(self._peer_sends)
             nursery.start_soon(self._host_sends)
             nursery.start_soon(self._peer_receives)
@@ -160,12 +159,12 @@ class _Lap:
         self.tally.bytes = self.down.count + self.up.count
 
     async def _stop_and_go(self, seconds: float) -> None:
-        begun = trio.current_time()
-        while trio.current_time() - begun < seconds:
+        begun = loops.current_time()
+        while loops.current_time() - begun < seconds:
             bridge = self.socket.bridge(self.sink, **self._options)
             bridge.start()
             self.tally.bridges += 1
-            with trio.move_on_after(self.rng.choice([0, 0.001, 0.02, 0.2])):
+            with loops.move_on_after(self.rng.choice([0, 0.001, 0.02, 0.2])):
                 await bridge.closed
             end = await bridge.stop(self.rng.choice([0, 0.001, 1]))
             assert end.reason == "stopped", end
@@ -177,10 +176,10 @@ class _Lap:
         reader = self.socket.readable.getReader()
         writer = self.socket.writable.getWriter()
         for _ in range(self.rng.randrange(1, 5)):
-            with trio.move_on_after(0.01):
+            with loops.move_on_after(0.01):
                 value, done = await reader.read()
                 assert not done
-                with trio.CancelScope(shield=True):
+                with loops.CancelScope(shield=True):
                     await _send_all(self.sink, value)
             try:
                 chunk = self.sink.recv(self.rng.randrange(1, _CHUNK))
@@ -219,7 +218,7 @@ class _Lap:
             stream.count += len(data)
             await send(data)
             if self.rng.random() < 0.01:
-                await trio.sleep(self.rng.random() * 0.02)
+                await loops.sleep(self.rng.random() * 0.02)
         if self.kind == "packets":
             stream.sent.update(_LAST)
             await send(_LAST)
@@ -251,10 +250,10 @@ class _Lap:
         async def quiet(function: Callable[[], Awaitable[object]]) -> None:
             try:
                 await function()
-            except (OSError, ssl.SSLError, trio.ClosedResourceError, AssertionError):
+            except (OSError, ssl.SSLError, loops.ClosedResourceError, AssertionError):
                 pass
 
-        async with trio.open_nursery() as nursery:
+        async with loops.open_nursery() as nursery:
             for task in (
                 self._peer_sends,
                 self._host_sends,
@@ -265,16 +264,16 @@ class _Lap:
             bridge = self.socket.bridge(self.sink)
             bridge.start()
             self.tally.bridges += 1
-            await trio.sleep(self.rng.random() * seconds)
+            await loops.sleep(self.rng.random() * seconds)
             how = self.rng.choice(["reset", "abort", "close", "sink", "cut"])
             if how == "reset":
-                trio.lowlevel.notify_closing(self.peer.read_fd)
+                loops.notify_closing(self.peer.read_fd)
                 self.peer.reset()
             elif how == "cut":
-                trio.lowlevel.notify_closing(self.peer.read_fd)
+                loops.notify_closing(self.peer.read_fd)
                 self.peer.close()
             elif how == "sink":
-                trio.lowlevel.notify_closing(self.host.read_fd)
+                loops.notify_closing(self.host.read_fd)
                 self.host.close()
             else:
                 self.socket.close(*[_Broken("on purpose")] * (how == "abort"))
@@ -300,4 +299,4 @@ async def _send_all(sock: sockets.socket, data: bytes) -> None:
         try:
             view = view[sock.send(view) :]
         except BlockingIOError:
-            await trio.lowlevel.wait_writable(sock)
+            await loops.wait_writable(sock)

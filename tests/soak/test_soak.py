@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import subprocess
@@ -10,16 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from tests import loops
 from tests.bridge.harness import ENGINES
 from tests.soak.lap import KINDS, Kind, _Lap, lap
 from tests.soak.watch import Reading, Watch
+
+pytestmark = pytest.mark.every_loop
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_five_seconds_of_it_go_well() -> None:
+    command = "-W error -m tests.soak --seconds 5 --loop all"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.soak", "--seconds", "5"],
+        [sys.executable, *command.split()],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -29,8 +34,8 @@ def test_five_seconds_of_it_go_well() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("all is well\n")
-    for engine in ENGINES:
-        assert f" {engine} " in done.stdout
+    for engine, loop in itertools.product(ENGINES, loops.LOOPS):
+        assert f"the {engine} engine on {loop}\n" in done.stdout
 
 
 @pytest.mark.parametrize("engine", list(ENGINES))
@@ -54,6 +59,8 @@ async def test_a_byte_that_is_lost_is_noticed(
 
     monkeypatch.setattr(_Lap, "_by_hand", lose)
     monkeypatch.setattr(random.Random, "choice", lambda _, options: options[-1])
+    # Between any two bridges.
+    monkeypatch.setattr(random.Random, "random", lambda _: 0.0)
     with pytest.RaisesGroup(
         AssertionError, flatten_subgroups=True, allow_unwrapped=True
     ):
