@@ -289,7 +289,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     session->framing = is.framing;
     session->mtu = is.mtu;
     session->prefix_length = is.prefix;
-    memcpy(session->prefix, prefix, is.prefix);
+    if (is.prefix > 0) {
+        session->prefix = malloc(is.prefix);
+        if (!session->prefix)
+            abort();
+        memcpy(session->prefix, prefix, is.prefix);
+    }
     session->half_close = is.half_close;
     session->ends[SIDE_CONNECTION].ours = true;
     session->ends[SIDE_SINK].ours = is.sink_is_ours;
