@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -106,9 +105,11 @@ async def run_process(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program to its end, and take what it says."""
     options = {"capture_output": True, "timeout": 50, **options}
-    return await in_thread(
-        functools.partial(subprocess.run, command, check=check, **options)
-    )
+
+    def run() -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(command, check=check, **options)
+
+    return await in_thread(run)
 
 
 async def nothing() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests import loops
 from tests.dialling import Names
-from tests.faults.test_cancellation import interrupted
+from tests.interrupts import interrupted
 from tests.leaks import Snapshot, left_behind, tasks
 from tests.loopback import settle
 from tests.naming import named
@@ -821,7 +821,6 @@ class TestClosing:
 
 
 class TestCancellation:
-    @pytest.mark.only_trio("it counts trio's steps")
     async def test_cancelled_at_every_step_it_leaves_nothing(self) -> None:
         async def resolver(host: str, port: int) -> Iterable[tuple[int, str]]:
             await loops.checkpoint()
@@ -862,13 +861,11 @@ class TestCancellation:
 
         before, running = Snapshot.take(), tasks()
         for steps in itertools.count(1):
-            with loops.CancelScope() as scope:
-                with interrupted(steps, scope.cancel) as instrument:
-                    await scenario()
+            interrupter = await interrupted(steps, scenario)
             await settle()
             assert left_behind(before) == []
             assert tasks() == running
-            if instrument.left > 0:
+            if interrupter.left > 0:
                 break
         assert steps > 10
 

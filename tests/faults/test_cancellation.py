@@ -16,12 +16,13 @@ import select
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, ClassVar, TypeVar
+from typing import TypeVar
 
 import pytest
 import trio
 
 from tests import loops
+from tests.interrupts import interrupted
 from tests.leaks import Snapshot, left_behind, tasks
 from tests.loopback import binding
 from wsockets import AbortError, Promise, Socket, SocketError
@@ -41,41 +42,6 @@ T = TypeVar("T")
 Scenario = Callable[[str, list[Socket]], Awaitable[None]]
 
 
-class Interrupter(trio.abc.Instrument):
-    """Calls a function once tasks have taken so many steps."""
-
-    def __init__(self, steps: int, interrupt: Callable[[], object]) -> None:
-        self.left = steps
-        # Whether the one that was to be cancelled has ended so.
-        self.cancelled = False
-        self._interrupt = interrupt
-
-    def after_task_step(self, task: object) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self._interrupt()
-
-
-class Stepping(asyncio.tasks._PyTask):  # type: ignore[name-defined, misc]
-    """A task of asyncio that tells of its steps, as trio does."""
-
-    told: ClassVar[Interrupter | None] = None
-
-    def _Task__step(self, exc: BaseException | None = None) -> None:
-        super()._Task__step(exc)
-        if self.told is not None:
-            self.told.after_task_step(self)
-
-
-def make_stepping(loop: asyncio.AbstractEventLoop, work: Any, **members: Any) -> Any:
-    return Stepping(work, loop=loop, **members)
-
-
-@pytest.fixture(autouse=True)
-def _steps_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asyncio, "Task", Stepping)
-
-
 @contextlib.contextmanager
 def cancelled_already() -> Iterator[None]:
     """The block runs in a task that is cancelled, and comes to know."""
@@ -93,41 +59,6 @@ def cancelled_already() -> Iterator[None]:
             yield
     finally:
         task.uncancel()
-
-
-async def interrupted(
-    steps: int, function: Callable[..., Awaitable[object]], *args: object
-) -> Interrupter:
-    """Call `function`, and cancel it once all tasks have taken so many steps.
-
-    On asyncio it is a task, and its cancel() is called, once.
-    """
-    if loops.on_trio():
-        with trio.CancelScope() as scope:
-            interrupter = Interrupter(steps, scope.cancel)
-            trio.lowlevel.add_instrument(interrupter)
-            try:
-                await function(*args)
-            finally:
-                trio.lowlevel.remove_instrument(interrupter)
-        interrupter.cancelled = scope.cancelled_caught
-        return interrupter
-    loop = asyncio.get_running_loop()
-    loop.set_task_factory(make_stepping)
-
-    async def call() -> None:
-        await function(*args)
-
-    task = loop.create_task(call())
-    Stepping.told = interrupter = Interrupter(steps, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        interrupter.cancelled = True
-    finally:
-        Stepping.told = None
-        loop.set_task_factory(None)
-    return interrupter
 
 
 # -- peers
