@@ -179,16 +179,16 @@ async def test_the_end_of_a_pipe_is_closing_it(view: memoryview) -> None:
 
 
 class Calls:
-    """os.write and os.writev, which fail in their turn."""
+    """os.pwritev, which fails in its turn."""
 
     def __init__(self, *numbers: int) -> None:
         self.numbers = list(numbers)
 
-    def __call__(self, fd: int, data: Sequence[object]) -> int:
+    def __call__(self, fd: int, parts: Sequence[object], *_: int) -> int:
         if self.numbers:
             number = self.numbers.pop(0)
             raise OSError(number, os.strerror(number))
-        return len(data)
+        return len(parts)
 
 
 @pytest.mark.parametrize("head", [b"", b"head"])
@@ -213,8 +213,7 @@ async def test_some_failures_pass(
     fd, _ = sockets(stack, socket.SOCK_SEQPACKET)
     edge = edge_of(fd, packets=packets)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", Calls(number))
-        patch.setattr(os, "writev", Calls(number))
+        patch.setattr(os, "pwritev", Calls(number))
         assert edge.write(head, b"data") is expected
     edge.close()
 
@@ -235,7 +234,7 @@ async def test_the_others_do_not(
     fd, _ = sockets(stack, socket.SOCK_SEQPACKET)
     edge = edge_of(fd, packets=packets)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", Calls(number))
+        patch.setattr(os, "pwritev", Calls(number))
         with pytest.raises(Broken) as caught:
             edge.write(b"", b"data")
     assert caught.value.error.errno == number

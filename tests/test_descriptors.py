@@ -7,6 +7,7 @@ import gc
 import os
 import random
 import socket
+import tty
 from functools import partial
 from pathlib import Path
 
@@ -134,6 +135,42 @@ async def test_a_read_that_fails_fails_the_stream(tmp_path: Path) -> None:
             await read()
         assert caught.value.errno == 21
     os.close(fd)
+
+
+async def test_a_terminal_whose_other_side_is_closed_has_ended() -> None:
+    for mode in (None, "byob"):
+        master, slave = os.openpty()
+        tty.setraw(slave)
+        readable = from_fd(master)
+        os.close(master)
+        os.write(slave, b"last words")
+        os.close(slave)
+        if mode is None:
+            assert b"".join([chunk async for chunk in readable]) == b"last words"
+        else:
+            reader = readable.getReader(mode=mode)
+            found = await reader.read(bytearray(20))
+            assert bytes(found.value) == b"last words"
+            assert (await reader.read(bytearray(20))).done
+
+
+async def test_the_loop_goes_on_where_somebody_makes_the_file_block() -> None:
+    near, far = os.pipe()
+    try:
+        reader, writer = from_fd(near).getReader(), to_fd(far).getWriter()
+        os.set_blocking(near, True)
+        os.set_blocking(far, True)
+        reading = reader.read()
+        assert reading._is_pending()
+        # More than the pipe takes.
+        writing = writer.write(bytes(1 << 18))
+        assert writing._is_pending()
+        assert (await reading).value
+        await writer.abort()
+        await reader.cancel()
+    finally:
+        os.close(near)
+        os.close(far)
 
 
 async def test_one_that_nobody_holds_any_more_lets_go() -> None:

@@ -14,6 +14,7 @@ import socket as _socket
 import stat
 from typing import final
 
+from .bridge.nowait import NoWait
 from .bridge.sink import Sink, open_sink
 from .errors import SocketError, os_error
 from .ferry import ferry_between
@@ -57,22 +58,20 @@ def to_fd(fd: object, /) -> WritableStream:
 class _FdChannel:
     """read(2) and write(2), tried now."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("_calls", "fd")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self._calls = NoWait(fd)
 
     def receive(self, limit: int, /) -> bytes | Want:
-        try:
-            return os.read(self.fd, limit)
-        except BlockingIOError:
-            return Want.READ
-        except OSError as error:
-            raise os_error("read from the descriptor", error) from error
+        view = memoryview(bytearray(limit))
+        got = self.receive_into(view)
+        return got if isinstance(got, Want) else bytes(view[:got])
 
     def receive_into(self, view: memoryview, /) -> int | Want:
         try:
-            return os.readv(self.fd, [view])
+            return self._calls.read_into(view)
         except BlockingIOError:
             return Want.READ
         except OSError as error:
@@ -80,7 +79,7 @@ class _FdChannel:
 
     def send(self, data: bytes | memoryview, /) -> int | Want:
         try:
-            return os.write(self.fd, data)
+            return self._calls.write(data)
         except BlockingIOError:
             return Want.WRITE
         except OSError as error:

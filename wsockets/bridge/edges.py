@@ -24,6 +24,7 @@ from ..errors import SocketError, os_error
 from ..runtime import Runtime
 from ..runtime.gate import Gate, Want
 from .framing import Buffer
+from .nowait import NoWait
 from .work import End, Reason, Side
 
 __all__ = ["Broken", "ConnectionEdge", "Edge", "FdEdge", "Obstacle", "Written"]
@@ -185,6 +186,8 @@ class FdEdge:
         self._packets = packets
         self._read_fd = end.read_fd
         self._write_fd = end.write_fd
+        self._input = NoWait(end.read_fd) if end.read_fd >= 0 else None
+        self._output = NoWait(end.write_fd) if end.write_fd >= 0 else None
         self._reading = Gate(runtime)
         self._writing = Gate(runtime)
         if end.read_fd >= 0:
@@ -197,8 +200,9 @@ class FdEdge:
         self._waited = False
 
     def read(self, view: memoryview) -> int | Want | None:
+        assert self._input is not None
         try:
-            count = os.readv(self._read_fd, [view])
+            count = self._input.read_into(view)
         except OSError as error:
             if error.errno in _NO_ROOM:
                 # Readable, and nothing there: that may go on for ever.
@@ -206,9 +210,6 @@ class FdEdge:
                     return None
                 self._waited = True
                 return Want.READ
-            if error.errno == errno.EIO and os.isatty(self._read_fd):
-                # The other side of a pseudoterminal is closed (pty(7)).
-                return None
             raise self._broken("read from", error) from error
         self._waited = False
         if count or (self._datagrams and not self._shut()):
@@ -216,10 +217,9 @@ class FdEdge:
         return None
 
     def write(self, head: bytes, data: Buffer) -> Written:
+        assert self._output is not None
         try:
-            if head:
-                return os.writev(self._write_fd, [head, data])
-            return os.write(self._write_fd, data)
+            return self._output.write(head, data) if head else self._output.write(data)
         except OSError as error:
             if error.errno == errno.EAGAIN:
                 return Want.WRITE

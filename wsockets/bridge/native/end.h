@@ -33,6 +33,7 @@ struct end {
     /* What the descriptors are. */
     bool socket, tcp, datagrams, terminal;
     bool unpollable_read, unpollable_write; /* epoll refuses it: always ready */
+    bool unasked_read, unasked_write; /* no call can be asked not to wait: see end.c */
 
     bool readable, writable;
     bool hung_up; /* epoll has said that no more will come */
@@ -54,6 +55,9 @@ struct end {
     bool retry;         /* a send met what no edge will end */
     struct codes *codes; /* of both ends, for it ends the session */
 };
+
+/* Sets O_NONBLOCK, unless it is set. */
+void end_unblock(int fd);
 
 /* Looks at what the descriptors are. */
 void end_inspect(struct end *end);

@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+/* SPLICE_F_NONBLOCK is for pipes only; what it means for the sockets is in end.c. */
+
 static bool streams(const struct end *end, int fd)
 {
     struct stat about;
@@ -18,6 +20,8 @@ bool splice_suits(const struct end *source, const struct end *destination)
 
 ssize_t splice_in(struct end *source, struct pipe *pipe)
 {
+    if (source->socket)
+        end_unblock(source->read_fd);
     for (;;) {
         ssize_t count = splice(source->read_fd, NULL, pipe->write_fd, NULL, PIPE_SIZE,
                                SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
@@ -36,6 +40,8 @@ ssize_t splice_in(struct end *source, struct pipe *pipe)
 
 ssize_t splice_out(struct pipe *pipe, struct end *destination)
 {
+    if (destination->socket)
+        end_unblock(destination->write_fd);
     for (;;) {
         ssize_t count = splice(pipe->read_fd, NULL, destination->write_fd, NULL, pipe->held,
                                SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
