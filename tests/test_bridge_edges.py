@@ -349,6 +349,44 @@ async def test_what_it_broke_with_is_known_without_reading(kind: Any) -> None:
         edge.close()
 
 
+@pytest.mark.parametrize("kind", ["plain", "tls"])
+async def test_that_it_breaks_can_be_waited_for(kind: Any) -> None:
+    found: list[Broken | None] = []
+
+    async def guard(edge: ConnectionEdge) -> None:
+        found.append(await edge.breaks())
+
+    async with joined(kind) as (connection, peer):
+        await peer.send(b"unread")
+        for end_it in (True, False):
+            edge = ConnectionEdge(current(), "connection", lend(connection))
+            with trio.fail_after(WITHIN):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(guard, edge)
+                    await trio.testing.wait_all_tasks_blocked()
+                    # What is there to be read is no reason to wake up.
+                    assert found == []
+                    if end_it:
+                        edge.close()
+                    else:
+                        peer.reset()
+            if end_it:
+                assert found == [None]
+                found.clear()
+            else:
+                assert found[0] is not None
+                assert (found[0].side, found[0].reason) == ("connection", "reset")
+                assert found[0].error.code == "reset"
+                edge.close()
+
+
+async def test_of_a_foreign_sink_nobody_can_tell(stack: ExitStack) -> None:
+    fd, _ = sockets(stack, socket.SOCK_STREAM)
+    edge = edge_of(fd)
+    assert await edge.breaks() is None
+    edge.close()
+
+
 @pytest.mark.parametrize("family", ["tcp", "unix"])
 async def test_nothing_is_written_to_a_TLS_peer_that_is_gone(
     family: Any, view: memoryview

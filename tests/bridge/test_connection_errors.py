@@ -16,6 +16,7 @@ from tests.bridge.harness import (
     either,
     joined,
     packet,
+    receive,
 )
 from tests.faults.records import records_of
 from wsockets import SocketError
@@ -125,6 +126,71 @@ async def test_only_the_writing_direction_meets_it(engine: Engine, kind: Kind) -
             assert end == BridgeEnd("connection", "encrypt", "reset")
             assert isinstance(end.error, SocketError)
             assert end.error.code == "reset"
+
+
+async def test_nobody_has_to_write_for_it(engine: Engine, kind: Kind) -> None:
+    async with joined(kind) as (connection, peer), either("unix") as (sink, other):
+        async with bridged(engine, connection, sink, decrypt=False) as running:
+            await other.send(b"before")
+            with trio.fail_after(WITHIN):
+                assert await peer.receive() == b"before"
+            peer.reset()
+            end = await running.end()
+            assert end == BridgeEnd("connection", "encrypt", "reset")
+            assert isinstance(end.error, SocketError)
+            assert end.error.code == "reset"
+
+
+async def test_nor_where_the_sink_is_a_connection(engine: Engine, kind: Kind) -> None:
+    async with joined("tls") as (connection, _), joined(kind) as (sink, other):
+        async with bridged(engine, connection, sink, encrypt=False) as running:
+            other.reset()
+            end = await running.end()
+            assert end == BridgeEnd("sink", "decrypt", "reset")
+
+
+async def test_what_was_received_is_still_there(engine: Engine, kind: Kind) -> None:
+    async with joined(kind, "unix") as (connection, peer):
+        async with either("unix") as (sink, _):
+            await peer.send(b"unread")
+            async with bridged(engine, connection, sink, decrypt=False) as running:
+                peer.close()
+                assert (await running.end()).reason == "reset"
+            with trio.fail_after(WITHIN):
+                assert await receive(connection, 6) == b"unread"
+
+
+async def test_a_peer_that_says_no_more_may_still_listen(
+    engine: Engine, kind: Kind
+) -> None:
+    async with joined(kind) as (connection, peer), either("unix") as (sink, other):
+        async with bridged(engine, connection, sink, decrypt=False) as running:
+            await peer.send(b"unread")
+            await peer.end()
+            for number in range(10):
+                await other.send(b"%d" % number)
+                with trio.fail_after(WITHIN):
+                    assert await peer.get()
+            assert running.pump.ended is None
+            await other.end()
+            assert await running.end() == BridgeEnd("sink", "encrypt", "eof")
+        with trio.fail_after(WITHIN):
+            assert await receive(connection, 6) == b"unread"
+
+
+async def test_who_else_reads_the_connection_is_told_of_the_reset(
+    engine: Engine,
+) -> None:
+    async with joined("plain") as (connection, peer), either("unix") as (sink, _):
+        async with bridged(
+            engine, connection, sink, decrypt=False, half_close=False
+        ) as running:
+            peer.reset()
+            await trio.lowlevel.wait_readable(connection.socket)
+            with pytest.raises(SocketError) as caught:
+                connection.receive(1)
+            assert caught.value.code == "reset"
+            assert running.pump.ended is None
 
 
 @pytest.mark.parametrize("position", [0, 1, 5, 20, -1])

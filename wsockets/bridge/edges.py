@@ -91,6 +91,12 @@ class Edge(Protocol):
     def failure(self) -> SocketError | None:
         """What the connection broke with, where that can be known without a read."""
 
+    async def breaks(self) -> Broken | None:
+        """Until it is broken; None where it is closed, or nobody can tell.
+
+        It takes nothing of what was received.
+        """
+
     def close(self) -> None:
         """Let everybody who waits return, and close the fds."""
 
@@ -113,6 +119,8 @@ class ConnectionEdge:
         # OpenSSL reads no more when a write has failed, and what the peer had sent
         # before would be lost. So writes look first whether there is a peer.
         self._poll: select.poll | None = None
+        # Readable when the connection is broken: see breaks().
+        self._broken: tuple[select.epoll, Gate] | None = None
         if self.encrypts and end.read_fd >= 0 and end.write_fd >= 0:
             self._poll = select.poll()
             self._poll.register(end.write_fd, 0)
@@ -162,8 +170,24 @@ class ConnectionEdge:
         )
         return _failure(number) if number else None
 
+    async def breaks(self) -> Broken | None:
+        # Event loops wait for data as well, of which there may be some that nobody
+        # reads now. An epoll tells of errors and hang-ups if it is asked for nothing.
+        epoll, gate = select.epoll(), Gate(self._runtime)
+        self._broken = epoll, gate
+        epoll.register(max(self._end.read_fd, self._end.write_fd), 0)
+        gate.open(epoll.fileno())
+        await gate.wait(Want.READ)
+        if epoll.closed or not epoll.poll(0):
+            return None
+        return Broken(self.side, "reset", self.failure() or _failure(errno.EPIPE))
+
     def close(self) -> None:
         self._gate.close()
+        if self._broken is not None:
+            epoll, gate = self._broken
+            gate.close()
+            epoll.close()
         _close(self._runtime, self._end.read_fd, self._end.write_fd)
 
     @contextlib.contextmanager
@@ -254,6 +278,9 @@ class FdEdge:
         return _polled(self._read_fd, select.POLLIN)
 
     def failure(self) -> SocketError | None:
+        return None
+
+    async def breaks(self) -> Broken | None:
         return None
 
     def close(self) -> None:

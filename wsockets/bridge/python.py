@@ -75,6 +75,10 @@ class _PythonPump:
                 self, "encrypt", self._sink, self._connection, work
             )
         self._active = set(self._lanes.values())
+        # The only lane, whose target nobody reads from.
+        self._alone = None
+        if work.half_close and len(self._lanes) == 1:
+            (self._alone,) = self._lanes.values()
         self._started = False
         self._finished: frozenset[Direction] = frozenset()
         # How it will end, once that is decided.
@@ -101,6 +105,8 @@ class _PythonPump:
             self.moved()
             for lane in self._lanes.values():
                 self.runtime.spawn(lane.run, name=f"wsockets bridge {lane.direction}")
+            if self._alone is not None:
+                self.runtime.spawn(self._guard, name="wsockets bridge guard")
             if self._idle < math.inf:
                 self._tick()
         except BaseException:
@@ -236,6 +242,21 @@ class _PythonPump:
         if self._verdict.reason == "stopped":
             return self._stop_by
         return min(self._stop_by, self._last + _GRACE)
+
+    # -- what nobody reads from
+
+    async def _guard(self) -> None:
+        """Notice at once that the target is broken, and not with the next write."""
+        assert self._alone is not None
+        if self.over:
+            return
+        try:
+            broken = await self._alone.target.breaks()
+        except BaseException:
+            self.crash(None)
+            raise
+        if broken is not None and self._alone in self._active:
+            self.fail(self._alone, broken)
 
     # -- the very end
 

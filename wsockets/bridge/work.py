@@ -129,7 +129,8 @@ class Work:
       the bridge with "framing".
     - `idle_timeout`: seconds without a byte in either direction; inf for none.
     - `half_close`: whether the end of one side is passed on to the other; without
-      it the bridge only says that it came.
+      it the bridge only says that it came. Without it, others may be reading a
+      connection that is only written to here: that it broke is theirs to find.
     - `to_sink`: cleartext that was received before the bridge began: goes to the
       sink first, as if the connection had just delivered it (it is cut into
       packets too). `to_connection` the same, from a sink that is a socket.

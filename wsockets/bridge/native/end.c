@@ -130,10 +130,10 @@ ssize_t end_write(struct end *end, const void *data, size_t length)
 
 int end_error(struct end *end)
 {
-    int error = 0;
+    int error = 0, fd = end->read_fd >= 0 ? end->read_fd : end->write_fd;
     socklen_t size = sizeof error;
     end->failing = false;
-    if (!end->socket || getsockopt(end->read_fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+    if (!end->socket || getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
         return 0;
     return error;
 }

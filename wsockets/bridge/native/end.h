@@ -39,6 +39,7 @@ struct end {
     bool hung_up; /* epoll has said that no more will come */
     bool urgent;  /* epoll has said that there is urgent data (tcp(7)) */
     bool failing; /* epoll has said that there is an error to fetch */
+    bool gone;    /* epoll has said that nothing can be written any more */
     bool shut;    /* its output was shut, by us */
     int broken;   /* the errno that a write of TLS's own met */
 

@@ -276,6 +276,21 @@ static bool look_behind(struct session *session, struct end *end)
     return error != 0;
 }
 
+/* Whether a connection was found to be broken that is only written to, and has nothing
+   to write just now. What it has received is left to who reads it later. Where ends
+   are not passed on somebody may be reading it now, and is told of the error there:
+   fetching it would take it from them. */
+static bool look_ahead(struct session *session, struct end *end)
+{
+    struct flow *flow = flow_to(session, end);
+    if (!end->gone || !end->ours || !session->half_close || session->ending ||
+        flow_from(session, end)->bridged || flow->state == FLOW_OVER)
+        return false;
+    int error = end_error(end);
+    session_break(session, end, flow, REASON_RESET, error ? error : EPIPE, false);
+    return true;
+}
+
 enum turn session_turn(struct session *session, int64_t now)
 {
     session->now = now;
@@ -287,6 +302,8 @@ enum turn session_turn(struct session *session, int64_t now)
         moved |= flow_run(session, &session->flows[ENCRYPT]);
         moved |= look_behind(session, &session->ends[SIDE_CONNECTION]) ||
                  look_behind(session, &session->ends[SIDE_SINK]);
+        moved |= look_ahead(session, &session->ends[SIDE_CONNECTION]) ||
+                 look_ahead(session, &session->ends[SIDE_SINK]);
     } while (moved && session->credit > 0);
     for (int side = SIDE_CONNECTION; side <= SIDE_SINK; side++) {
         struct end *end = &session->ends[side];
