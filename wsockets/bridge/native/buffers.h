@@ -13,7 +13,7 @@
 enum {
     BULK = 512 * 1024,    /* bytes that are read at once: the largest knob */
     HEADROOM = 256,       /* before the data: a packet's prefix goes there */
-    TAILROOM = 64 * 1024, /* what TLS adds to BULK, or an incomplete packet */
+    TAILROOM = 64 * 1024, /* what TLS needs besides BULK, or an incomplete packet */
     CAPACITY = HEADROOM + BULK + TAILROOM,
     PIPE_SIZE = 1 << 20,
 };

@@ -172,7 +172,7 @@ static int pull(struct session *session, struct end *end)
     if (count > 0) {
         end->in->end += (size_t)count;
         session->credit -= count;
-        if (tls_feed(end, (size_t)count))
+        if (tls_feed(end, end->in->data + HEADROOM, (size_t)count))
             return 1;
         count = -ENOMEM;
     }
@@ -428,14 +428,25 @@ static enum step fill_packets(struct session *session, struct flow *flow)
     return step;
 }
 
+/* Room for what OpenSSL has. Where the ciphertext is in `clear` too, up to `wire_end`,
+   that is up to what OpenSSL has not looked at. */
+static size_t room_before(const struct flow *flow, const uint8_t *wire_end)
+{
+    size_t unread = wire_end ? tls_unread(flow->source) : 0;
+    if (unread == 0)
+        return buffer_room(flow->clear);
+    return (size_t)(wire_end - unread - (flow->clear->data + flow->clear->end));
+}
+
 /* What OpenSSL has. */
-static enum step read_tls(struct session *session, struct flow *flow)
+static enum step read_tls(struct session *session, struct flow *flow,
+                          const uint8_t *wire_end)
 {
     struct end *end = flow->source;
     enum step step = STEP_NOTHING;
-    while (buffer_room(flow->clear) >= RECORD) {
-        int count = tls_read(end, flow->clear->data + flow->clear->end,
-                             buffer_room(flow->clear));
+    size_t room;
+    while ((room = room_before(flow, wire_end)) >= RECORD) {
+        int count = tls_read(end, flow->clear->data + flow->clear->end, room);
         if (count == TLS_WANT)
             return step;
         if (count == TLS_BUSY) {
@@ -456,7 +467,29 @@ static enum step read_tls(struct session *session, struct flow *flow)
     return step;
 }
 
-static enum step fill_tls(struct session *session, struct flow *flow)
+/* As pull(), into `clear` ahead of its end; and where the ciphertext ends. */
+static int pull_ahead(struct session *session, struct flow *flow, const uint8_t **wire_end)
+{
+    struct end *end = flow->source;
+    size_t room = buffer_room(flow->clear);
+    if (!end->readable || room < AHEAD + RECORD)
+        return 0;
+    room -= AHEAD;
+    uint8_t *wire = flow->clear->data + flow->clear->end + AHEAD;
+    ssize_t count = end_read(end, wire, room < BULK ? room : BULK);
+    session->credit -= CALL;
+    if (count > 0) {
+        session->credit -= count;
+        *wire_end = wire + count;
+        return tls_feed(end, wire, (size_t)count) ? 1 : -ENOMEM - 1;
+    }
+    if (count == 0)
+        return -1;
+    return count == -EAGAIN ? 0 : (int)count - 1;
+}
+
+static enum step decrypt(struct session *session, struct flow *flow,
+                         const uint8_t **wire_end)
 {
     struct end *end = flow->source;
     for (;;) {
@@ -464,7 +497,7 @@ static enum step fill_tls(struct session *session, struct flow *flow)
         if (end->own > OWN_LIMIT && tls_flush(end, session->pool) == WAITING)
             return STEP_BLOCKED;
         size_t before = tls_waiting(end);
-        enum step step = read_tls(session, flow);
+        enum step step = read_tls(session, flow, *wire_end);
         size_t after = tls_waiting(end);
         if (after > before) {
             end->own += after - before;
@@ -473,7 +506,7 @@ static enum step fill_tls(struct session *session, struct flow *flow)
         }
         if (step != STEP_NOTHING || flow->state == FLOW_DRAIN)
             return step;
-        int got = pull(session, end);
+        int got = pull_ahead(session, flow, wire_end);
         if (got == 0)
             return STEP_NOTHING;
         if (got == -1 && !end->tolerant) {
@@ -483,6 +516,17 @@ static enum step fill_tls(struct session *session, struct flow *flow)
         if (got < 0)
             return source_ended(session, flow, -got - 1);
     }
+}
+
+static enum step fill_tls(struct session *session, struct flow *flow)
+{
+    const uint8_t *wire_end = NULL;
+    enum step step = decrypt(session, flow, &wire_end);
+    /* Others move what is in `clear`. */
+    if (!wire_end || tls_set_aside(flow->source, session->pool))
+        return step;
+    session_break(session, flow->source, flow, REASON_RESET, ENOMEM, true);
+    return STEP_CHANGED;
 }
 
 static enum step fill_head(struct flow *flow)
@@ -712,7 +756,7 @@ static bool keep_unread(struct session *session, struct flow *flow)
 void flow_collect(struct session *session, struct flow *flow)
 {
     /* Also what a write had to fetch, in a direction that is not bridged. */
-    if (!flow->bridged && !(flow->source->ssl && tls_fed(flow->source)))
+    if (!flow->bridged && !(flow->source->ssl && tls_unread(flow->source)))
         return;
     bool foreign = !flow->bridged || !flow->destination->ours;
     bool kept = true;

@@ -1,6 +1,7 @@
 #include "tls.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "openssl.h"
 
@@ -78,7 +79,7 @@ int tls_read(struct end *end, void *data, size_t room)
         switch (reason) {
         case OPENSSL_WANT_READ:
             /* Without SSL_MODE_AUTO_RETRY a ticket or key update ends the call. */
-            if (!tls_fed(end)) {
+            if (tls_unread(end) == 0) {
                 end->ready = false;
                 return TLS_WANT;
             }
@@ -98,9 +99,9 @@ int tls_read(struct end *end, void *data, size_t room)
     return TLS_BUSY;
 }
 
-bool tls_feed(struct end *end, size_t length)
+bool tls_feed(struct end *end, const void *data, size_t length)
 {
-    void *bio = openssl.BIO_new_mem_buf(end->in->data + end->in->start, (int)length);
+    void *bio = openssl.BIO_new_mem_buf(data, (int)length);
     if (!bio)
         return false;
     (void)openssl.BIO_set_mem_eof_return(bio, -1);
@@ -111,10 +112,25 @@ bool tls_feed(struct end *end, size_t length)
     return true;
 }
 
-bool tls_fed(struct end *end)
+size_t tls_unread(struct end *end)
 {
     char *data;
-    return openssl.BIO_get_mem_data(end->read_bio, &data) > 0;
+    long left = openssl.BIO_get_mem_data(end->read_bio, &data);
+    return left > 0 ? (size_t)left : 0;
+}
+
+bool tls_set_aside(struct end *end, struct pool *pool)
+{
+    char *data;
+    long left = openssl.BIO_get_mem_data(end->read_bio, &data);
+    if (left <= 0)
+        return true;
+    if (!end->in && !(end->in = buffer_take(pool)))
+        return false;
+    end->in->start = HEADROOM;
+    end->in->end = HEADROOM + (size_t)left;
+    memcpy(end->in->data + HEADROOM, data, (size_t)left);
+    return tls_feed(end, end->in->data + HEADROOM, (size_t)left);
 }
 
 int tls_write(struct end *end, const void *data, size_t length)
@@ -209,7 +225,7 @@ enum flushed tls_flush(struct end *end, struct pool *pool)
 
 void tls_rest(struct end *end, struct pool *pool)
 {
-    if (!tls_fed(end))
+    if (tls_unread(end) == 0)
         buffer_give(pool, &end->in);
     if (!end->grown || tls_waiting(end) != 0)
         return;

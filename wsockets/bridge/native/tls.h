@@ -1,7 +1,9 @@
 /* TLS in bulk: ciphertext goes through memory BIOs, many records a system call.
 
    In: recv(512 KiB) into a buffer, a read-only BIO over it, SSL_read until it wants
-   more. Out: SSL_write a record, which is moved to `out` while it is warm (the BIO
+   more. What is read goes over what was read, if the caller likes: OpenSSL copies a
+   record before it decrypts it, and cleartext is shorter. So half as much memory is
+   walked through, which a processor's cache (L2) can hold. Out: SSL_write a record, which is moved to `out` while it is warm (the BIO
    stays small that way), and one send() for all of them.
 
    OpenSSL writes of its own accord too, inside of a read: key updates and alerts.
@@ -17,6 +19,9 @@ enum {
     RECORD = 16384,          /* the most payload of one record: RFC 8446, section 5.1 */
     RECORD_ROOM = 20 * 1024, /* what one takes on the wire, with a key update before it */
     OWN_LIMIT = 64 * 1024,   /* see end.own: where reading has to stop */
+    /* How far ciphertext must be ahead of where its cleartext goes: a record, and one
+       that OpenSSL has taken in before, in whole or in part. */
+    AHEAD = 2 * RECORD_ROOM,
 };
 
 enum {
@@ -41,11 +46,15 @@ bool tls_restore(struct end *end, struct pool *pool);
 /* Bytes read, at most `room` and one record, or one of TLS_…. */
 int tls_read(struct end *end, void *data, size_t room);
 
-/* Gives the SSL object the `length` bytes of end.in; false without memory. */
-bool tls_feed(struct end *end, size_t length);
+/* Gives the SSL object ciphertext, which must stay where it is until that is read, or
+   moved by tls_set_aside(). False without memory. */
+bool tls_feed(struct end *end, const void *data, size_t length);
 
-/* Whether it has been given bytes that it has not looked at. */
-bool tls_fed(struct end *end);
+/* The bytes that it has been given and has not looked at. */
+size_t tls_unread(struct end *end);
+
+/* Moves them to end.in; false without memory. */
+bool tls_set_aside(struct end *end, struct pool *pool);
 
 /* Encrypts up to RECORD bytes as one record (more, as several). 1, TLS_WANT or
    TLS_FAILED. */
