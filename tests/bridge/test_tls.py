@@ -339,6 +339,66 @@ async def test_keys_change_in_the_middle_of_traffic_both_ways(
 
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
+@pytest.mark.parametrize("missing", [1, 16, 8000, 16400])
+async def test_a_record_may_lack_any_part_when_many_others_follow(
+    engine: Engine, rng: random.Random, version: Version, missing: int
+) -> None:
+    records = [rng.randbytes(16384) for _ in range(12)]
+    arrived = threading.Event()
+
+    def script(sock: socket.socket) -> None:
+        forger = Forger(sock, version=version)
+        sealed = [forger.record(record) for record in records]
+        first = sealed[0] + sealed[1]
+        sock.sendall(first[:-missing])
+        assert arrived.wait(WITHIN)
+        sock.sendall(first[-missing:] + b"".join(sealed[2:]))
+        forger.end()
+        to_the_end(sock)
+
+    async with forged(script) as connection, either("unix") as (sink, other):
+        async with bridged(engine, connection, sink) as running:
+            with trio.fail_after(WITHIN):
+                assert await other.receive_exactly(16384) == records[0]
+                arrived.set()
+                assert await other.receive_to_end() == b"".join(records[1:])
+                await other.end()
+            assert (await running.end()).reason == "eof"
+            await running.counts("decrypt", records=len(records))
+
+
+async def test_records_before_and_after_many_messages_may_come_at_once(
+    engine: Engine, rng: random.Random
+) -> None:
+    # More messages than are looked at in one go, so that records are left for later.
+    rounds = [(rng.randbytes(16384), rng.randbytes(9000)) for _ in range(4)]
+    sent = threading.Event()
+
+    def script(sock: socket.socket) -> None:
+        forger = Forger(sock)
+        data = bytearray()
+        for before, after in rounds:
+            data += forger.record(before)
+            for _ in range(40):
+                data += forger.key_update(requested=False)
+            data += forger.record(after)
+        sock.sendall(data)
+        sent.set()
+        forger.end()
+        to_the_end(sock)
+
+    async with forged(script) as connection, either("unix") as (sink, other):
+        async with bridged(engine, connection, sink, start=False) as running:
+            await happened(sent)
+            running.pump.start()
+            with trio.fail_after(WITHIN):
+                expected = b"".join(before + after for before, after in rounds)
+                assert await other.receive_to_end() == expected
+                await other.end()
+            assert (await running.end()).reason == "eof"
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
 async def test_records_have_the_size_of_packets(
     engine: Engine, version: Version
 ) -> None:
