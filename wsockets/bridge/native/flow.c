@@ -14,6 +14,8 @@
 
 /* Packets that are read before the first of them is passed on. */
 enum { BATCH = 64 };
+/* What ciphertext is longer by than the cleartext that it goes over, in all. */
+enum { LONGER = 4096 };
 /* What a system call costs, in bytes of session.credit. */
 enum { CALL = 1024 };
 /* What is read at most, in bytes, of an end that can no longer be written to: more than
@@ -222,6 +224,44 @@ static enum step put_plain(struct session *session, struct flow *flow,
     return STEP_MOVED;
 }
 
+/* What is sealed in front of `clear` is to be sent: the buffer becomes the end's `out`.
+   False without memory for what is not sealed yet. */
+static bool pass_on(struct session *session, struct flow *flow)
+{
+    struct buffer *sealed = flow->clear, *rest = NULL;
+    if (flow->sealed == 0)
+        return true;
+    size_t held = sealed->end - sealed->start;
+    if (held) {
+        if (!(rest = buffer_take(session->pool)))
+            return false;
+        memcpy(rest->data + rest->end, sealed->data + sealed->start, held);
+        rest->end += held;
+    }
+    sealed->start = 0;
+    sealed->end = flow->sealed;
+    flow->clear = rest;
+    flow->sealed = 0;
+    buffer_give(session->pool, &flow->destination->out);
+    flow->destination->out = sealed;
+    return true;
+}
+
+/* Puts the record that was just written over the cleartext of itself and those before,
+   if nothing else waits to be sent; else to the end's `out`. False without memory. */
+static bool seal(struct session *session, struct flow *flow)
+{
+    struct end *end = flow->destination;
+    char *data;
+    size_t length = tls_behind(end, &data);
+    if (buffer_held(end->out) || flow->sealed + length > flow->clear->start)
+        return pass_on(session, flow) && tls_collect(end, session->pool);
+    if (!tls_take(end, flow->clear->data + flow->sealed, length))
+        return false;
+    flow->sealed += length;
+    return true;
+}
+
 static enum step put_tls(struct session *session, struct flow *flow, const struct unit *unit,
                          bool packet)
 {
@@ -264,7 +304,8 @@ static enum step put_tls(struct session *session, struct flow *flow, const struc
     session->credit -= (int64_t)unit->length;
     session_moved(session);
     delivered(flow, unit, packet);
-    if (unit->length == RECORD && !tls_collect(end, session->pool)) {
+    bool whole = unit->length == RECORD;
+    if (whole && !(packet ? tls_collect(end, session->pool) : seal(session, flow))) {
         session_retry(session);
         return STEP_BLOCKED;
     }
@@ -284,7 +325,8 @@ static enum step deliver(struct session *session, struct flow *flow)
             return STEP_CHANGED;
         if (kind == UNIT_NONE)
             break;
-        if (session->credit <= 0) {
+        /* What is begun in one buffer is finished. */
+        if (session->credit <= 0 && flow->sealed == 0) {
             step = STEP_YIELD;
             break;
         }
@@ -295,6 +337,13 @@ static enum step deliver(struct session *session, struct flow *flow)
             break;
         any = true;
         step = STEP_NOTHING;
+    }
+    if (!pass_on(session, flow)) {
+        /* There is no going on where ciphertext is missing. */
+        end->broken = ENOMEM;
+        flow->sealed = 0;
+        session_break(session, end, flow, REASON_RESET, ENOMEM, false);
+        return STEP_CHANGED;
     }
     if (end->ssl && (any || step == STEP_NOTHING) && tls_waiting(end)) {
         session->credit -= CALL;
@@ -595,6 +644,8 @@ static enum step fill(struct session *session, struct flow *flow)
         return STEP_BLOCKED;
     }
     buffer_compact(flow->clear);
+    if (flow->destination->ssl && buffer_held(flow->clear) == 0)
+        flow->clear->start = flow->clear->end = HEADROOM + LONGER;
     if (head)
         return fill_head(flow);
     if (piped)

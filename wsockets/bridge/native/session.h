@@ -74,6 +74,7 @@ struct flow {
     bool half_close;   /* after an end in good order, the destination is half-closed */
     bool in_order;     /* the source has ended so, and nothing has gone wrong since */
     size_t part;       /* bytes of the first packet (prefix included) written */
+    size_t sealed;     /* ciphertext at the very beginning of the buffer `clear` */
     size_t drained;    /* bytes read in FLOW_LAST */
     uint64_t offset;   /* where `clear` begins in the flow's clear bytes */
     struct counters count;

@@ -167,6 +167,13 @@ size_t tls_waiting(struct end *end)
     return buffer_held(end->out) + tls_behind(end, &data);
 }
 
+bool tls_take(struct end *end, void *data, size_t length)
+{
+    if (length > SMALL)
+        end->grown = true;
+    return length == 0 || openssl.BIO_read(end->write_bio, data, (int)length) == (int)length;
+}
+
 bool tls_collect(struct end *end, struct pool *pool)
 {
     char *data;
@@ -175,17 +182,13 @@ bool tls_collect(struct end *end, struct pool *pool)
         return true;
     if (!end->out && !(end->out = buffer_take(pool)))
         return false;
-    if (left > SMALL)
-        end->grown = true;
     size_t room = buffer_room(end->out);
     if (left > room)
         left = room;
-    if (left == 0)
-        return true;
-    int count = openssl.BIO_read(end->write_bio, end->out->data + end->out->end, (int)left);
-    if (count > 0)
-        end->out->end += (size_t)count;
-    return count > 0;
+    if (!tls_take(end, end->out->data + end->out->end, left))
+        return false;
+    end->out->end += left;
+    return true;
 }
 
 enum flushed tls_flush(struct end *end, struct pool *pool)

@@ -2,9 +2,11 @@
 
    In: recv(512 KiB) into a buffer, a read-only BIO over it, SSL_read until it wants
    more. What is read goes over what was read, if the caller likes: OpenSSL copies a
-   record before it decrypts it, and cleartext is shorter. So half as much memory is
-   walked through, which a processor's cache (L2) can hold. Out: SSL_write a record, which is moved to `out` while it is warm (the BIO
-   stays small that way), and one send() for all of them.
+   record before it decrypts it, and cleartext is shorter. Out: SSL_write a record,
+   which is moved while it is warm (the BIO stays small that way), to `out` or over the
+   cleartext of the records before, and one send() for all of them. So half as much
+   memory is walked through as with a buffer for each, and a processor's cache (L2)
+   can hold it.
 
    OpenSSL writes of its own accord too, inside of a read: key updates and alerts.
    So whoever has read must flush. */
@@ -62,6 +64,9 @@ int tls_write(struct end *end, const void *data, size_t length);
 
 /* Writes close_notify, where that is possible. */
 void tls_close(struct end *end);
+
+/* Moves `length` bytes of the ciphertext behind `out`; false where that fails. */
+bool tls_take(struct end *end, void *data, size_t length);
 
 /* Moves ciphertext to `out` as far as there is room; false without memory. */
 bool tls_collect(struct end *end, struct pool *pool);
