@@ -85,7 +85,7 @@ def _listed(versions: dict[str, str]) -> str:
 
 # -- event loops
 
-_CLOCKS = {"autojump_clock", "mock_clock"}
+CLOCK = "autojump_clock"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -95,10 +95,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         inspect.iscoroutinefunction(metafunc.function)
         and item.get_closest_marker("every_loop") is not None
         and item.get_closest_marker("only_trio") is None
-        and not _CLOCKS & set(metafunc.fixturenames)
     ):
+        kinds = [*loops.LOOPS]
+        if CLOCK in metafunc.fixturenames:
+            kinds.remove("uvloop")  # it has no clock but the machine's
         metafunc.fixturenames.append("loop")
-        metafunc.parametrize("loop", loops.LOOPS)
+        metafunc.parametrize("loop", kinds)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -111,7 +113,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not inspect.iscoroutinefunction(item.obj):
             continue  # It runs the loop itself.
         item.add_marker(loop)
-        item.obj = _on(loop, item.obj)
+        item.obj = _on("jumping" if CLOCK in item.fixturenames else loop, item.obj)
 
 
 def _on(loop: str, function: Callable[..., Any]) -> Callable[..., Any]:

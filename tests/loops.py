@@ -2,8 +2,9 @@
 
 A test module that says `pytestmark = pytest.mark.every_loop` has each of its
 asynchronous tests run on trio, on asyncio and on uvloop (see conftest), but for
-those marked `only_trio` and those that need trio's clock. Such tests use the
-names of this module in place of trio's. They come from anyio, so on asyncio its
+those marked `only_trio`. One that takes pytest-trio's `autojump_clock` runs on the
+first two, as uvloop has no clock but the machine's. Such tests use the names of
+this module in place of trio's. They come from anyio, so on asyncio its
 cancellation is delivered again and again, as trio's is; what plain tasks of
 asyncio do is tested by test_runtime_asyncio.
 """
@@ -44,6 +45,7 @@ from anyio import get_cancelled_exc_class as cancelled
 from anyio.abc import TaskGroup as Nursery
 from anyio.lowlevel import checkpoint
 
+from tests.clocks import JumpingLoop
 from wsockets.runtime import current
 
 __all__ = [
@@ -84,6 +86,12 @@ LOOPS: Final = ("trio", "asyncio", "uvloop")
 _QUIET: Final = 6
 # Seconds of its thread's time that asyncio takes to wake one task, at most.
 _WAKING: Final = 0.001
+
+_FACTORIES: Final[dict[str, Callable[[], asyncio.AbstractEventLoop] | None]] = {
+    "asyncio": None,
+    "jumping": JumpingLoop,
+    "uvloop": uvloop.new_event_loop,
+}
 
 in_thread = anyio.to_thread.run_sync
 
@@ -165,6 +173,7 @@ async def native_nursery() -> AsyncIterator[tuple[Any, Callable[[], None]]]:
 def run(loop: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:
     """Run `function(*args)` on a loop of its own, of the kind named.
 
+    The kinds are those of `LOOPS`, and "jumping": asyncio with a clock that jumps.
     What asyncio would only log, because nobody is there to be told, is raised.
     """
     if loop == "trio":
@@ -179,8 +188,7 @@ def run(loop: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:
         current()  # opens its own descriptor, which is nobody's leak
         return await function(*args)
 
-    factory = uvloop.new_event_loop if loop == "uvloop" else None
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=_FACTORIES[loop]) as runner:
         result = runner.run(main())
     if errors:
         raise BaseExceptionGroup("nobody was told of these", errors)
