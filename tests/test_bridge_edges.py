@@ -360,10 +360,10 @@ async def test_that_it_breaks_can_be_waited_for(kind: Any) -> None:
         await peer.send(b"unread")
         for end_it in (True, False):
             edge = ConnectionEdge(current(), "connection", lend(connection))
-            with trio.fail_after(WITHIN):
-                async with trio.open_nursery() as nursery:
+            with loops.fail_after(WITHIN):
+                async with loops.open_nursery() as nursery:
                     nursery.start_soon(guard, edge)
-                    await trio.testing.wait_all_tasks_blocked()
+                    await loops.settle()
                     # What is there to be read is no reason to wake up.
                     assert found == []
                     if end_it:

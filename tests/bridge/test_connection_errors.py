@@ -132,7 +132,7 @@ async def test_nobody_has_to_write_for_it(engine: Engine, kind: Kind) -> None:
     async with joined(kind) as (connection, peer), either("unix") as (sink, other):
         async with bridged(engine, connection, sink, decrypt=False) as running:
             await other.send(b"before")
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await peer.receive() == b"before"
             peer.reset()
             end = await running.end()
@@ -156,7 +156,7 @@ async def test_what_was_received_is_still_there(engine: Engine, kind: Kind) -> N
             async with bridged(engine, connection, sink, decrypt=False) as running:
                 peer.close()
                 assert (await running.end()).reason == "reset"
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await receive(connection, 6) == b"unread"
 
 
@@ -169,12 +169,12 @@ async def test_a_peer_that_says_no_more_may_still_listen(
             await peer.end()
             for number in range(10):
                 await other.send(b"%d" % number)
-                with trio.fail_after(WITHIN):
+                with loops.fail_after(WITHIN):
                     assert await peer.get()
             assert running.pump.ended is None
             await other.end()
             assert await running.end() == BridgeEnd("sink", "encrypt", "eof")
-        with trio.fail_after(WITHIN):
+        with loops.fail_after(WITHIN):
             assert await receive(connection, 6) == b"unread"
 
 
@@ -186,7 +186,7 @@ async def test_who_else_reads_the_connection_is_told_of_the_reset(
             engine, connection, sink, decrypt=False, half_close=False
         ) as running:
             peer.reset()
-            await trio.lowlevel.wait_readable(connection.socket)
+            await loops.wait_readable(connection.socket)
             with pytest.raises(SocketError) as caught:
                 connection.receive(1)
             assert caught.value.code == "reset"

@@ -358,7 +358,7 @@ async def test_a_record_may_lack_any_part_when_many_others_follow(
 
     async with forged(script) as connection, either("unix") as (sink, other):
         async with bridged(engine, connection, sink) as running:
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 assert await other.receive_exactly(16384) == records[0]
                 arrived.set()
                 assert await other.receive_to_end() == b"".join(records[1:])
@@ -391,7 +391,7 @@ async def test_records_before_and_after_many_messages_may_come_at_once(
         async with bridged(engine, connection, sink, start=False) as running:
             await happened(sent)
             running.pump.start()
-            with trio.fail_after(WITHIN):
+            with loops.fail_after(WITHIN):
                 expected = b"".join(before + after for before, after in rounds)
                 assert await other.receive_to_end() == expected
                 await other.end()

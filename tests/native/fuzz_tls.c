@@ -70,6 +70,7 @@ extern int BIO_read(void *, void *, int);
 extern int BIO_free(void *);
 extern void ERR_clear_error(void);
 extern unsigned long ERR_get_error(void);
+extern unsigned long ERR_peek_error(void);
 
 enum {
     CTRL_MODE = 33,
@@ -142,7 +143,7 @@ static void set_up(void)
     openssl = (struct openssl){
         SSL_read,   SSL_write,       SSL_shutdown, SSL_get_shutdown, SSL_get_error, SSL_set_bio,
         SSL_set_fd, BIO_new,         BIO_s_mem,    BIO_new_mem_buf,  eof_return,    mem_data,
-        BIO_read,   BIO_free,        ERR_clear_error, ERR_get_error};
+        BIO_read,   BIO_free,        ERR_peek_error, ERR_clear_error, ERR_get_error};
     if (RAND_set_rand_method(&predictable) != 1)
         abort();
     context = SSL_CTX_new(TLS_method());
