@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from wsockets.cli.demo.authority import Files, found_authority
 from wsockets.cli.demo.chapters import nobody, reply, tunnel, untrusted
 from wsockets.cli.demo.query import first_row
 from wsockets.cli.demo.servers import Missing, Ports
+from wsockets.cli.demo.signals import Obedience
 
 TITLES = (
     "A connection is a pair of streams",
@@ -95,6 +97,123 @@ def test_it_runs_as_a_program_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def processes_of(session: int) -> set[int]:
+    """Those of a session (setsid(2)), which are not zombies."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        # It may have ended meanwhile.
+        with suppress(OSError):
+            state, *numbers = entry.read_text().rpartition(")")[2].split()
+            if int(numbers[2]) == session and state != "Z":
+                found.add(int(entry.parent.name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGTERM, TITLES[0]),
+        (signal.SIGTERM, TITLES[-1]),
+        (signal.SIGHUP, TITLES[-1]),
+        (signal.SIGINT, TITLES[-1]),
+    ],
+    ids=["term-early", "term", "hup", "int"],
+)
+def test_a_signal_ends_its_servers_too(
+    peer: Callable[[str], str], tmp_path: Path, number: int, moment: str
+) -> None:
+    peer("postgresql")
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "wsockets", "demo", "--size", "100000"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if moment in line:
+                    break
+            assert len(processes_of(process.pid)) > 1
+            process.send_signal(number)
+            _, complaint = process.communicate(timeout=40)
+        finally:
+            process.kill()
+    assert complaint.strip() == ""
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    assert processes_of(process.pid) == set()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def default_signals() -> Iterator[None]:
+    """As a program has them; they are put back."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, *ENDING)}
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.mark.usefixtures("default_signals")
+@pytest.mark.parametrize("loop", ["none", "trio"])
+def test_the_signal_takes_effect_when_all_is_undone(loop: str) -> None:
+    undone = []
+    caught = []
+
+    async def wait() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep_forever()
+
+    # What would end this process.
+    signal.signal(signal.SIGTERM, lambda number, _: caught.append(number))
+    with pytest.raises(KeyboardInterrupt):
+        with Obedience() as obedience, ExitStack() as stack:
+            stack.callback(lambda: undone.append(list(caught)))
+            stack.callback(signal.raise_signal, signal.SIGINT)
+            stack.callback(signal.raise_signal, signal.SIGTERM)
+            stack.callback(obedience.end)
+            if loop == "trio":
+                trio.run(wait)
+            else:
+                signal.raise_signal(signal.SIGTERM)
+    assert undone == [[]]
+    assert caught == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("default_signals")
+def test_one_signal_is_enough() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        with Obedience():
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("default_signals")
+def test_what_was_ignored_is_ignored_still() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    with Obedience():
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), Obedience():
+        # A shell's background job can be ended by this alone.
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_what_is_missing_is_said_and_left_out(

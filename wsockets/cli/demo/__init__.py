@@ -32,6 +32,7 @@ from .authority import Files, found_authority
 from .bulk import CONTENDERS, Contender, Figures, download, measure
 from .devices import open_devices
 from .servers import Mailbox, Missing, Ports, run_mail, run_peer, run_postgresql
+from .signals import Obedience
 from .stage import Stage
 
 __all__ = ["demo_command"]
@@ -62,7 +63,7 @@ def demo_command(size: int, code: bool) -> int:
     stage = Stage(output_console(), code=code)
     begun = time.monotonic()
     stage.open()
-    with ExitStack() as stack:
+    with Obedience() as obedience, ExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory(prefix="wsockets-demo-"))
         files = found_authority(Path(folder))
         ports = stack.enter_context(run_peer(files))
@@ -73,6 +74,8 @@ def demo_command(size: int, code: bool) -> int:
         pool = stack.enter_context(ThreadPoolExecutor(1))
         postgresql = pool.submit(database.enter_context, run_postgresql(files))
         mail = _started(box, run_mail(files))
+        # Whatever ends it, the servers are stopped in peace.
+        stack.callback(obedience.end)
         trio.run(_perform, stage, files, Servers(ports, mail, postgresql), size * _MIB)
     stage.console.print()
     stage.good(f"all of that in {time.monotonic() - begun:.0f} seconds")
