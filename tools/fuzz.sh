@@ -33,7 +33,7 @@ run() {
     echo "== fuzz_$1 for $share s, seed $seed"
     find "$folder/seeds/$1" -type f | sort | paste -sd, >"$folder/seeds/$1.list"
     if $fixed "$folder/fuzz_$1" -seed="$seed" -max_total_time="$share" -max_len=2048 -len_control=0 \
-        -timeout=10 -artifact_prefix="$folder/$1-" -seed_inputs="@$folder/seeds/$1.list" \
+        -timeout=60 -artifact_prefix="$folder/$1-" -seed_inputs="@$folder/seeds/$1.list" \
         >"$folder/$1.log" 2>&1; then
         sed -n 's/^Done/Done:/p' "$folder/$1.log"
         return

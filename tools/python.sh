@@ -13,7 +13,7 @@ candidates() {
     for name in python3 python3.11 python3.12 python3.13; do
         command -v "$name" || :
     done
-    for path in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[1-9]*/bin/python3; do
+    for path in "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.1[1-9]*/bin/python3; do
         [ ! -x "$path" ] || echo "$path"
     done
 }
