@@ -13,7 +13,7 @@ back (`interrupt`). It never says why: callers look at their own state in a loop
 from __future__ import annotations
 
 import enum
-from typing import final
+from typing import Final, final
 
 from . import Line, Runtime, protect
 
@@ -26,6 +26,11 @@ class Want(enum.Enum):
     OPEN = "open"
     READ = "read"
     WRITE = "write"
+
+
+# Python 3.11 finds the members of an enum by a function, which costs two calls.
+_OPEN: Final = Want.OPEN
+_READ: Final = Want.READ
 
 
 @final
@@ -74,13 +79,14 @@ class Gate:
     @protect
     async def wait(self, want: Want) -> None:
         """Until it is worth trying again."""
-        if self._closed:
-            await self._runtime.checkpoint()
-        elif want is Want.OPEN or self._fd < 0:
+        if self._fd < 0 or want is _OPEN:
+            if self._closed:
+                await self._runtime.checkpoint()
+                return
             if self._opening is None:
                 self._opening = {}
             await self._runtime.park(self._opening)
-        elif want is Want.READ:
+        elif want is _READ:
             if self._reading is not None:
                 await self._runtime.park(self._reading)
                 return
@@ -93,7 +99,7 @@ class Gate:
                 self._reading = None
                 if line:
                     self._runtime.wake(line)
-        elif want is Want.WRITE:
+        else:
             if self._writing is not None:
                 await self._runtime.park(self._writing)
                 return

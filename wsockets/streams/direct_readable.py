@@ -67,6 +67,8 @@ async def _settle_quietly(promise: Promise[Any]) -> None:
         pass  # it is the promise's, and whoever reacts to it gets it
 
 
+# Python 3.11 finds the members of an enum by a function, which costs two calls.
+_READABLE: Final = ReadableState.READABLE
 _new: Final = Promise.__new__
 # What ReadResult(…) does, without its function in Python.
 _tuple: Final = tuple.__new__
@@ -167,7 +169,7 @@ class DirectReadable:
             channel is not None
             and not self._expect_wait
             and not self._requests
-            and self.stream._state is ReadableState.READABLE
+            and self.stream._state is _READABLE
             and not self._runtime.cancelled_now()
         ):
             try:
@@ -234,7 +236,7 @@ class DirectReadable:
         request._filled = 0
         request._awaiters = 0
         request._reader = self._reader
-        if self.stream._state is ReadableState.READABLE:
+        if self.stream._state is _READABLE:
             self._enter(request)
             if self._wanted is not None:
                 self._wanted()
@@ -261,27 +263,37 @@ class DirectReadable:
     @protect
     def _serve(self) -> None:
         """Receive for the requests in their order until it would block."""
-        if self._channel is None:
+        channel: Any = self._channel
+        if channel is None:
             return
         self._untried = False
         while (request := self._next()) is not None:
+            view = request._view
             try:
-                done = _receive(self._channel, request)
+                if view is None:
+                    got = channel.receive(request._limit)
+                else:
+                    got = channel.receive_into(view[request._filled :])
             except SocketError as error:
                 self._owner._failed(error)
                 return
-            if done is None:
+            if got.__class__ is Want:
+                self._want = got
+                return
+            if not got:
                 self._end()
                 return
-            if done.__class__ is Want:
-                self._want = done
+            if view is not None:
+                request._filled += got
+                if request._filled < request._minimum:
+                    continue
+                got = view[: request._filled]
+            request._fulfil(_tuple(ReadResult, (got, False)))
+            del self._requests[request]
+            if not self._requests:
+                # A dict that once held something is 232 bytes.
+                self._requests = _NO_REQUESTS
                 return
-            if done:
-                del self._requests[request]
-                if not self._requests:
-                    # A dict that once held something is 232 bytes.
-                    self._requests = _NO_REQUESTS
-                    return
 
     def _next(self) -> ReadRequest | None:
         """The first request that somebody will take the result of.
@@ -389,26 +401,3 @@ def _is_short(request: ReadRequest) -> bool:
         return False
     chunk = request._value[0]
     return bool(chunk) and len(chunk) < request._limit
-
-
-def _receive(channel: Any, request: ReadRequest) -> bool | Want | None:
-    """Receive for one request: whether it is settled, or None at the end."""
-    view = request._view
-    if view is None:
-        got = channel.receive(request._limit)
-        if isinstance(got, Want):
-            return got
-        if not got:
-            return None
-        request._fulfil(_tuple(ReadResult, (got, False)))
-        return True
-    count = channel.receive_into(view[request._filled :])
-    if isinstance(count, Want):
-        return count
-    if not count:
-        return None
-    request._filled += count
-    if request._filled < request._minimum:
-        return False
-    request._fulfil(ReadResult(view[: request._filled], False))
-    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, final
+from typing import Any, Final, Protocol, final
 
 from ..errors import as_exception
 from ..promise import Promise, fulfilled, rejected
@@ -33,6 +33,10 @@ class WritableState(enum.Enum):
     CLOSED = "closed"
     ERRORING = "erroring"
     ERRORED = "errored"
+
+
+# Python 3.11 finds the members of an enum by a function, which costs two calls.
+_WRITABLE: Final = WritableState.WRITABLE
 
 
 class WritableController(Protocol):
@@ -311,7 +315,7 @@ class WritableStreamDefaultWriter:
         stream = self._stream
         if stream is None:
             return rejected(self._runtime, _released())
-        if stream._state is not WritableState.WRITABLE:
+        if stream._state is not _WRITABLE:
             return stream._refused()
         return stream._controller.write(chunk)
 
