@@ -218,7 +218,7 @@ async def woken_and_cancelled(
     task = asyncio.create_task(sleeper())
     await settle()
     runtime.wake(line)
-    task.cancel()
+    task.cancel("its words")
     await asyncio.wait([task])
     return task
 
@@ -232,18 +232,18 @@ def test_it_returns_and_its_next_wait_raises(run: Callable[..., Any]) -> None:
             assert runtime.cancelled_now()
             await runtime.shielded_checkpoint()
             order.append("shielded")
-            with pytest.raises(asyncio.CancelledError):
+            with pytest.raises(asyncio.CancelledError, match="its words"):
                 await runtime.park({})
             order.append("cancelled")
             assert not runtime.cancelled_now()
 
         async def wait_elsewhere(_: Runtime) -> None:
-            with pytest.raises(asyncio.CancelledError):
+            with pytest.raises(asyncio.CancelledError, match="its words"):
                 await asyncio.sleep(60)
             order.append("elsewhere")
 
         async def check(runtime: Runtime) -> None:
-            with pytest.raises(asyncio.CancelledError):
+            with pytest.raises(asyncio.CancelledError, match="its words"):
                 await runtime.checkpoint()
             order.append("checkpoint")
 
@@ -441,15 +441,15 @@ def test_a_shield_keeps_cancellations_until_its_end(
 
         task = asyncio.create_task(shielded())
         await settle()
-        task.cancel()
+        task.cancel("the first")
         await settle()
         pair[1].send(b"x")
         await readable.wait()
         await settle()
-        task.cancel()
+        task.cancel("the second")
         await settle()
         runtime.wake(line)
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(asyncio.CancelledError, match="the first"):
             await task
 
         async def limited() -> None:

@@ -106,11 +106,11 @@ class AsyncioRuntime:
                     self._debts.pay()
                 await sleeper
                 return
-            except asyncio.CancelledError:
+            except asyncio.CancelledError as error:
                 if sleeper.woken:
-                    self._debts.owe(task, before)
+                    self._debts.owe(task, before, error.args)
                     return
-                if not self._debts.is_kept_out():
+                if not self._debts.is_kept_out(error):
                     raise
             finally:
                 sleeper.leave()
@@ -133,8 +133,8 @@ class AsyncioRuntime:
             if self._due:
                 self._debts.pay()
             await _turn()
-        except asyncio.CancelledError:
-            if not self._debts.is_kept_out():
+        except asyncio.CancelledError as error:
+            if not self._debts.is_kept_out(error):
                 raise
 
     def shielded_checkpoint(self) -> Awaitable[None]:
@@ -150,8 +150,8 @@ class AsyncioRuntime:
         before = task.cancelling()
         try:
             await _turn()
-        except asyncio.CancelledError:
-            self._debts.owe(task, before)
+        except asyncio.CancelledError as error:
+            self._debts.owe(task, before, error.args)
 
     def cancelled_now(self) -> bool:
         task = asyncio.current_task()
@@ -205,10 +205,10 @@ class AsyncioRuntime:
     ) -> None:
         try:
             await _turn()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             task = asyncio.current_task()
             assert task is not None
-            self._debts.owe(task, task.cancelling() - 1)
+            self._debts.owe(task, task.cancelling() - 1, error.args)
         try:
             await function(*args)
         except asyncio.CancelledError:

@@ -10,6 +10,9 @@ taken back before Python 3.13.)
 
 A scope counts cancellations as asyncio.timeout does. Both can be nested, and a
 cancellation from elsewhere passes through.
+
+What cancel() was told comes along when its cancellation is raised later: whoever
+has cancelled may know it again by that, as AnyIO does.
 """
 
 from __future__ import annotations
@@ -21,53 +24,58 @@ from typing import Any, TypeAlias, final
 __all__ = ["Debts", "Scope", "Task"]
 
 Task: TypeAlias = "asyncio.Task[Any]"
+# What a CancelledError has been made with.
+Words: TypeAlias = tuple[Any, ...]
 
 
 @final
 class Debts:
     """The cancellations that tasks of one loop have coming, and their scopes."""
 
-    __slots__ = ("_before", "due", "scopes")
+    __slots__ = ("_owed", "due", "scopes")
 
     def __init__(self) -> None:
         # Tasks whose next wait may have to raise.
         self.due: set[Task] = set()
-        # How often those that are owed one had been asked to end before it.
-        self._before: dict[Task, int] = {}
+        # How often those that are owed one had been asked to end before it, and its
+        # words.
+        self._owed: dict[Task, tuple[int, Words]] = {}
         # The innermost scope of each task that is in one.
         self.scopes: dict[Task, Scope] = {}
 
-    def owe(self, task: Task, before: int) -> None:
+    def owe(self, task: Task, before: int, words: Words) -> None:
         """Let the next wait of `task` raise, if it still is asked to end by then.
 
         `before` is how often it had been asked when the wait began that took no
         notice.
         """
-        if task not in self._before:
-            self._before[task] = before
+        if task not in self._owed:
+            self._owed[task] = before, words
             self.due.add(task)
             # Its next wait may be for something that is not ours.
             task.get_loop().call_soon(self._collect, task)
 
     def _collect(self, task: Task) -> None:
-        if self.settle(task) and not task.done():
+        words = self.settle(task)
+        if words is not None and not task.done():
             # The request has been counted already.
-            task.cancel()
+            task.cancel(*words)
             task.uncancel()
 
-    def settle(self, task: Task) -> bool:
-        """Forget what is due; whether that is a cancellation that is owed."""
+    def settle(self, task: Task) -> Words | None:
+        """Forget what is due; the words of the cancellation if one is owed."""
         self.due.discard(task)
-        before = self._before.pop(task, None)
-        return before is not None and task.cancelling() > before
+        before, words = self._owed.pop(task, (0, None))
+        return words if task.cancelling() > before else None
 
     def pay(self) -> None:
         """Raise what is due to the calling task. Call at the start of a wait."""
         task = asyncio.current_task()
         if task is None or task not in self.due:
             return
-        if self.settle(task):
-            raise asyncio.CancelledError
+        words = self.settle(task)
+        if words is not None:
+            raise asyncio.CancelledError(*words)
         scope = self.scopes.get(task)
         while scope is not None:
             if scope.asked and not scope.told:
@@ -75,12 +83,13 @@ class Debts:
                 raise asyncio.CancelledError
             scope = scope.outer
 
-    def is_kept_out(self) -> bool:
+    def is_kept_out(self, error: asyncio.CancelledError) -> bool:
         """Whether a shield keeps out the cancellation that has just been raised."""
         shield = self.shield_of(asyncio.current_task())
         if shield is None:
             return False
-        shield.has_kept_out = True
+        if shield.kept_out is None:
+            shield.kept_out = error.args
         return True
 
     def shield_of(self, task: Task | None) -> Scope | None:
@@ -106,7 +115,7 @@ class Scope:
         "_timer",
         "asked",
         "cancelled_caught",
-        "has_kept_out",
+        "kept_out",
         "outer",
         "shield",
         "told",
@@ -125,7 +134,8 @@ class Scope:
         self.asked = False
         self.told = False
         self._counted = False
-        self.has_kept_out = False
+        # The words of the first cancellation that the shield has kept out.
+        self.kept_out: Words | None = None
         self.cancelled_caught = False
         self.set_deadline(seconds)
 
@@ -194,8 +204,8 @@ class Scope:
             self._debts.scopes[task] = self.outer
             self.outer = None
         left = task.uncancel() if self._counted else task.cancelling()
-        if self.has_kept_out:
-            self._debts.owe(task, self._before)
+        if self.kept_out is not None:
+            self._debts.owe(task, self._before, self.kept_out)
         self.cancelled_caught = (
             self.told
             and kind is asyncio.CancelledError

@@ -200,8 +200,8 @@ class Poll:
                     wait._asyncio_future_blocking = True
                     yield wait
                     return
-                except asyncio.CancelledError:
-                    if not self._debts.is_kept_out():
+                except asyncio.CancelledError as error:
+                    if not self._debts.is_kept_out(error):
                         raise
                     wait._error = None
         finally:
