@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 from unittest import mock
 
 import trio
 
 from tests import loops
 
-__all__ = ["Interrupter", "interrupted"]
+__all__ = ["Interrupter", "Way", "interrupted", "ways"]
+
+# A scope of AnyIO's, or the cancel() of a task of asyncio.
+Way: TypeAlias = Literal["scope", "task"]
 
 
 class Interrupter(trio.abc.Instrument):
@@ -47,36 +50,51 @@ def make_stepping(loop: asyncio.AbstractEventLoop, work: Any, **members: Any) ->
     return Stepping(work, loop=loop, **members)
 
 
+def ways() -> list[Way]:
+    """The ways to be cancelled that there are on this event loop."""
+    return ["scope"] if loops.on_trio() else ["scope", "task"]
+
+
 async def interrupted(
-    steps: int, function: Callable[..., Awaitable[object]], *args: object
+    steps: int,
+    function: Callable[..., Awaitable[object]],
+    *args: object,
+    way: Way = "scope",
 ) -> Interrupter:
     """Call `function`, and cancel it once all tasks have taken so many steps.
 
-    On asyncio it is a task, and its cancel() is called, once.
+    By a scope it is cancelled for as long as it takes; by "task", on asyncio, once.
     """
+    scope = loops.CancelScope()
+    interrupter = Interrupter(steps, scope.cancel)
+
+    async def call() -> None:
+        with scope:
+            await function(*args)
+
     if loops.on_trio():
-        with trio.CancelScope() as scope:
-            interrupter = Interrupter(steps, scope.cancel)
-            trio.lowlevel.add_instrument(interrupter)
-            try:
-                await function(*args)
-            finally:
-                trio.lowlevel.remove_instrument(interrupter)
+        assert way == "scope"
+        trio.lowlevel.add_instrument(interrupter)
+        try:
+            await call()
+        finally:
+            trio.lowlevel.remove_instrument(interrupter)
         interrupter.cancelled = scope.cancelled_caught
         return interrupter
     loop = asyncio.get_running_loop()
-
-    async def call() -> None:
-        await function(*args)
-
     with mock.patch.object(asyncio, "Task", Stepping):
         loop.set_task_factory(make_stepping)
         task = loop.create_task(call())
-        Stepping.told = interrupter = Interrupter(steps, task.cancel)
+        if way == "task":
+            interrupter = Interrupter(steps, task.cancel)
+        Stepping.told = interrupter
         try:
             await task
         except asyncio.CancelledError:
+            assert way == "task", "the scope did not take its own for its own"
             interrupter.cancelled = True
+        else:
+            interrupter.cancelled = scope.cancelled_caught
         finally:
             Stepping.told = None
             loop.set_task_factory(None)

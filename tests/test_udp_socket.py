@@ -14,7 +14,7 @@ import pytest
 
 from tests import loops
 from tests.dialling import Names
-from tests.interrupts import interrupted
+from tests.interrupts import interrupted, ways
 from tests.leaks import Snapshot, left_behind, tasks
 from tests.loopback import settle
 from tests.naming import named
@@ -860,14 +860,15 @@ class TestCancellation:
                     await other.closed
 
         before, running = Snapshot.take(), tasks()
-        for steps in itertools.count(1):
-            interrupter = await interrupted(steps, scenario)
-            await settle()
-            assert left_behind(before) == []
-            assert tasks() == running
-            if interrupter.left > 0:
-                break
-        assert steps > 10
+        for way in ways():
+            for steps in itertools.count(1):
+                interrupter = await interrupted(steps, scenario, way=way)
+                await settle()
+                assert left_behind(before) == []
+                assert tasks() == running
+                if interrupter.left > 0:
+                    break
+            assert steps > 10
 
     async def test_an_open_socket_has_no_task(self) -> None:
         running = tasks()

@@ -22,7 +22,7 @@ import pytest
 import trio
 
 from tests import loops
-from tests.interrupts import interrupted
+from tests.interrupts import Way, interrupted, ways
 from tests.leaks import Snapshot, left_behind, tasks
 from tests.loopback import binding
 from wsockets import AbortError, Promise, Socket, SocketError
@@ -236,35 +236,41 @@ async def assert_well_defined(socket: Socket) -> None:
 async def test_nothing_remains_whenever_the_user_is_cancelled(
     scenario: Scenario, peer: Callable[[socket.socket], None]
 ) -> None:
-    async def go_through(
-        address: str, made: list[Socket], failures: list[BaseException]
-    ) -> None:
+    for way in ways():
+        steps = 1
+        while await cut_short(scenario, peer, steps, way):
+            steps += 1
+            assert steps < 1000
+        # It went through to the end at last.
+        assert steps > 5
+
+
+async def cut_short(
+    scenario: Scenario, peer: Callable[[socket.socket], None], steps: int, way: Way
+) -> bool:
+    """Go through it, unless cancelled after so many steps; whether that was so."""
+
+    async def go_through(address: str) -> None:
         try:
             await scenario(address, made)
         except* (SocketError, Ended) as error:
             failures.append(error)
 
-    steps, fired = 0, True
-    while fired:
-        steps += 1
-        assert steps < 1000
-        before, tasks_before = Snapshot.take(), tasks()
-        made: list[Socket] = []
-        failures: list[BaseException] = []
-
-        async with scripted(peer) as address:
-            interrupter = await interrupted(steps, go_through, address, made, failures)
-            fired = interrupter.left <= 0
-            # A nursery has other tasks, which may be the first to know.
-            assert fired or not failures
-            for socket_ in made:
-                await assert_well_defined(socket_)
-        with loops.fail_after(WITHIN):
-            while tasks() != tasks_before:
-                await loops.settle(0.01)
-        assert not left_behind(before), f"cancelled after {steps} steps"
-    # It went through to the end at last.
-    assert steps > 5
+    before, tasks_before = Snapshot.take(), tasks()
+    made: list[Socket] = []
+    failures: list[BaseException] = []
+    async with scripted(peer) as address:
+        interrupter = await interrupted(steps, go_through, address, way=way)
+        fired = interrupter.left <= 0
+        # A nursery has other tasks, which may be the first to know.
+        assert fired or not failures
+        for socket_ in made:
+            await assert_well_defined(socket_)
+    with loops.fail_after(WITHIN):
+        while tasks() != tasks_before:
+            await loops.settle(0.01)
+    assert not left_behind(before), f"cancelled after {steps} steps"
+    return fired
 
 
 # -- carrying on
@@ -278,7 +284,8 @@ class Stubborn:
     def __init__(self) -> None:
         self.cancelled = 0
         # Not always one step: nobody could ever await anything.
-        self._steps = itertools.cycle([1, 2, 1, 3, 1, 5])
+        self._steps = itertools.cycle([1, 2, 1, 3, 1, 5, 1])
+        self._ways = itertools.cycle(ways())
 
     async def __call__(self, promise: Promise[T]) -> T:
         results: list[T] = []
@@ -287,7 +294,9 @@ class Stubborn:
             results.append(await promise)
 
         while not results:
-            interrupter = await interrupted(next(self._steps), get)
+            interrupter = await interrupted(
+                next(self._steps), get, way=next(self._ways)
+            )
             self.cancelled += interrupter.cancelled
         return results[0]
 
@@ -328,8 +337,9 @@ async def test_a_read_that_is_cancelled_and_forgotten_takes_no_chunk(
             nonlocal data
             data += (await reader.read()).value
 
-        for steps in itertools.cycle([1, 2, 1, 3, 1, 5]):
-            cancelled += (await interrupted(steps, read)).cancelled
+        every = zip(itertools.cycle([1, 2, 1, 3, 1, 5, 1]), itertools.cycle(ways()))
+        for steps, way in every:
+            cancelled += (await interrupted(steps, read, way=way)).cancelled
             if cancelled:
                 go.set()
             if len(data) == len(ANSWER):
