@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 import tty
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -103,6 +104,19 @@ def test_a_kernel_that_does_not_know_it_is_asked_once(
     assert writing.write(b"x") == writing.write(b"y") == 1
     assert os.read(out, 9) == b"xy"
     assert asked == [read, write]
+
+
+def test_nothing_is_a_datagram() -> None:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with near, far:
+        far.setblocking(False)
+        writing = NoWait(near.fileno())
+        assert writing.write(b"") == writing.write(b"", b"") == 0
+        assert far.recv(1) == far.recv(1) == b""
+        with pytest.raises(BlockingIOError):
+            while True:
+                clear(near.fileno())
+                writing.write(b"")
 
 
 def test_failures_are_raised(stack: ExitStack) -> None:

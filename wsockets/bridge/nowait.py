@@ -55,7 +55,11 @@ class NoWait:
             raise
 
     def write(self, *parts: bytes | memoryview) -> int:
-        """writev(2)."""
+        """writev(2); of nothing too, which to datagrams is one."""
+        if not any(map(len, parts)):
+            # Vectors of nothing are not looked at.
+            _unblock(self.fd)
+            return os.write(self.fd, b"")
         if self._writes:
             try:
                 return os.pwritev(self.fd, parts, -1, _FLAG)

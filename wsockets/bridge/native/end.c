@@ -68,7 +68,8 @@ static ssize_t file_read(struct end *end, const struct iovec *parts, int count)
 
 static ssize_t file_write(struct end *end, const void *data, size_t length)
 {
-    if (!end->unasked_write) {
+    /* Vectors of nothing are not looked at. */
+    if (!end->unasked_write && length) {
         struct iovec part = {(void *)(uintptr_t)data, length};
         ssize_t done = pwritev2(end->write_fd, &part, 1, -1, RWF_NOWAIT);
         if (done >= 0 || !unknown(errno))
