@@ -218,16 +218,33 @@ def pressing(step: int) -> Iterator[list[str]]:
 async def pressed(step: int, work: Callable[[], Awaitable[object]]) -> list[str]:
     """Do `work`, press Ctrl-C in it, and tell where; empty if it is shorter."""
     place: list[str] = []
-    with contextlib.suppress(KeyboardInterrupt):
+    with each_is_the_first(), contextlib.suppress(interruption()):
         with pressing(step) as place:
             await work()
-    # Where the library is protected, it is raised at the next checkpoint.
-    with contextlib.suppress(KeyboardInterrupt):
-        await trio.lowlevel.checkpoint()
+        # Where the library is protected, it is raised at the next checkpoint.
+        await loops.checkpoint()
     return place
 
 
+@contextlib.contextmanager
+def each_is_the_first() -> Iterator[None]:
+    """To asyncio.run(), which cancels its task the first time only."""
+    if loops.on_trio():
+        yield
+        return
+    task = asyncio.current_task()
+    assert task is not None
+    before = signal.signal(signal.SIGINT, lambda *_: task.cancel())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        task.uncancel()
+
+
+@every_loop
 def test_Ctrl_C_at_any_line_of_a_read_leaves_a_socket_that_works(
+    loop: str,
     secure: Secure,
 ) -> None:
     # What an interrupted call had taken is gone with it, as with any function;
@@ -253,10 +270,12 @@ def test_Ctrl_C_at_any_line_of_a_read_leaves_a_socket_that_works(
                 if not place:
                     return step
 
-    assert trio.run(main) > 10
+    assert loops.run(loop, main) > 10
 
 
+@every_loop
 def test_Ctrl_C_at_any_line_of_a_write_leaves_a_socket_that_works(
+    loop: str,
     secure: Secure,
 ) -> None:
     async def main() -> int:
@@ -278,10 +297,12 @@ def test_Ctrl_C_at_any_line_of_a_write_leaves_a_socket_that_works(
                 if not place:
                     return step
 
-    assert trio.run(main) > 10
+    assert loops.run(loop, main) > 10
 
 
+@every_loop
 def test_Ctrl_C_at_any_line_of_a_close_leaves_a_socket_that_can_be_closed(
+    loop: str,
     secure: Secure,
 ) -> None:
     async def main(step: int) -> list[str]:
@@ -293,7 +314,7 @@ def test_Ctrl_C_at_any_line_of_a_close_leaves_a_socket_that_can_be_closed(
         return place
 
     step = 1
-    while trio.run(main, step):
+    while loops.run(loop, main, step):
         step += 1
     assert step > 10
 
