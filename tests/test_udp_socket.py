@@ -442,8 +442,14 @@ class TestMessages:
                 ) as other:
                     there = await other.opened
                     assert there.remoteAddress == f"fe80::1%{index}"
-                    await there.writable.getWriter().write(b"hello")
-                    message = (await info.readable.getReader().read()).value
+                    writer = there.writable.getWriter()
+                    reader = info.readable.getReader()
+                    message = None
+                    while message is None:
+                        # A link that is just coming up may lose it.
+                        await writer.write(b"hello")
+                        with loops.move_on_after(0.5):
+                            message = (await reader.read()).value
                     assert message.remoteAddress == f"fe80::1%{index}"
                     await info.writable.getWriter().write(message)
                     assert (
