@@ -250,6 +250,7 @@ async def test_between_two_connections_too(
                     nursery.start_soon(other.send, up)
                     nursery.start_soon(take, at_sink, other)
                     nursery.start_soon(take, at_peer, peer)
+                    moved = [0, 0]
                     while len(at_sink) < size or len(at_peer) < size:
                         async with bridged(engine, connection, sink) as running:
                             for _ in range(rng.randrange(40)):
@@ -257,6 +258,9 @@ async def test_between_two_connections_too(
                             running.pump.stop(0)
                             assert await running.end() == STOPPED
                             remains = running.pump.remains()
+                        # What is owed has left the other side, and is counted.
+                        moved[0] += running.pump.stats.decrypt.bytes
+                        moved[1] += running.pump.stats.encrypt.bytes
                         assert remains.unread == remains.sink_unread == b""
                         await give_back(connection, remains.owed, remains.owed_clear)
                         await give_back(
@@ -264,6 +268,7 @@ async def test_between_two_connections_too(
                         )
     assert bytes(at_sink) == down
     assert bytes(at_peer) == up
+    assert moved == [size, size]
 
 
 @pytest.mark.parametrize("framing", [Framing.IP, Framing.LENGTH16])

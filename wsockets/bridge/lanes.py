@@ -328,6 +328,17 @@ class Lane:
             parts.append(self.rest())
         return b"".join(parts)
 
+    def count_left(self) -> None:
+        """Count what is owed to a connection, which sends it when it is back."""
+        if not isinstance(self.target, ConnectionEdge):
+            return
+        for index, frame in enumerate(self._frames):
+            begun = self._begun and index == 0
+            self.bytes += len(frame) - (0 if begun else self._skip)
+            if self._packets:
+                self.packets += 1
+                self.bytes -= self._extra
+
     def rest(self) -> bytes:
         """The incomplete packet that came last, as the source gave it."""
         return b"" if self._cutter is None else bytes(self._cutter.rest)

@@ -271,6 +271,9 @@ class _PythonPump:
         self.over = True
         self._ended = self._verdict
         self._remains = self._collect()
+        if self._ended is not None and self._ended.reason == "stopped":
+            for lane in self._lanes.values():
+                lane.count_left()
         for lane in self._lanes.values():
             lane.wake()
         self.runtime.wake(self._alarm)

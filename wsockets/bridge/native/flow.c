@@ -819,7 +819,11 @@ void flow_collect(struct session *session, struct flow *flow)
             while ((kind = next_unit(session, flow, &unit)) == UNIT_BYTES ||
                    kind == UNIT_PACKET) {
                 kept &= keep(session, flow, &unit);
-                taken(flow, unit.advance);
+                /* After a stop it is sent first. */
+                if (session->report.reason == REASON_STOPPED)
+                    delivered(flow, &unit, kind == UNIT_PACKET);
+                else
+                    taken(flow, unit.advance);
             }
             /* Behind what is no packet there are none. */
             foreign = kind == UNIT_CHANGED;
