@@ -447,6 +447,7 @@ def test_the_library_exports_what_the_files_define_and_what_is_listed() -> None:
 # -- live objects
 
 
+@pytest.mark.every_loop
 async def test_attributes_of_live_objects_cannot_be_set_or_deleted() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
