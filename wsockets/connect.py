@@ -143,9 +143,8 @@ class Binding:
             self.proxyResolve,
             self.resolver,
         )
-        opening = Opening(
-            runtime, dialling.finish, wanted, handshake, target, dialling.at_once
-        )
+        at_once = dialling.at_once if dialling.may_be_at_once else None
+        opening = Opening(runtime, dialling.finish, wanted, handshake, target, at_once)
         socket._start(opening)
         return socket
 

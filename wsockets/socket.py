@@ -9,10 +9,11 @@ A socket is made before there is a connection, and passes through four states:
          +----------+----------+-----------+
 
 In CONNECTING a task (`_establish`) makes the connection: it is the only one a
-socket has, and gone once the socket is open. What needs no waiting is done by
-whoever awaits `opened`, if that comes before the task's turn. In OPEN whoever
-reads and writes does the work, see streams.channel, and tells the socket what it
-notices. In CLOSING what was written is still being sent. CLOSED is for good.
+socket has, and gone once the socket is open. Where it may take no waiting it is
+tried first without a task, by whoever awaits `opened`, else by the event loop.
+In OPEN whoever reads and writes does the work, see streams.channel, and tells the
+socket what it notices. In CLOSING what was written is still being sent. CLOSED is
+for good.
 
 Everything that ends a socket is one of five events, each a method here:
 
@@ -76,6 +77,10 @@ class _State(enum.Enum):
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
+
+
+# Python 3.11 finds the members of an enum by a function, which costs two calls.
+_CONNECTING, _OPEN, _CLOSING, _CLOSED = _State
 
 
 class _Opened(Promise[SocketInfo]):
@@ -211,7 +216,7 @@ class Socket(EarlyMembers):
         self._options = options
         self._security = security
         self._secure_transport = options.secureTransport
-        self._state = _State.CONNECTING
+        self._state = _CONNECTING
         self._upgraded = False
         self._asked_to_close = False
         self._read_to_end = False
@@ -275,17 +280,17 @@ class Socket(EarlyMembers):
         of a close that still sends resets the connection as well.
         https://sockets-api.proposal.wintertc.org/#close-method
         """
-        if self._upgraded or self._state is _State.CLOSED:
+        if self._upgraded or self._state is _CLOSED:
             return self._closed
         if reason is not None:
             self._abort(as_exception(reason))
-        elif self._state is _State.CONNECTING:
+        elif self._state is _CONNECTING:
             self._abort(
                 SocketError("the socket was closed before it was open", code="closed")
             )
         else:
             self._asked_to_close = True
-            if self._state is _State.OPEN:
+            if self._state is _OPEN:
                 self._start_closing()
         return self._closed
 
@@ -385,17 +390,29 @@ class Socket(EarlyMembers):
 
         False where the opener will not be called: the signal was aborted.
         """
-        if self._state is not _State.CONNECTING:
+        if self._state is not _CONNECTING:
             return False
         self._opening = opening
-        self._runtime.spawn(self._establish, opening, name="wsockets connect")
+        if opening.may_be_at_once:
+            self._runtime.soon(self._open_soon)
+        else:
+            self._establish_soon(opening)
         return True
+
+    def _open_soon(self) -> None:
+        """Connect, if nobody has asked for it yet by awaiting `opened`."""
+        self._open_at_once()
+        if self._opening is not None:
+            self._establish_soon(self._opening)
+
+    def _establish_soon(self, opening: Opening) -> None:
+        self._runtime.spawn(self._establish, opening, name="wsockets connect")
 
     @protect
     def _open_at_once(self) -> None:
         """Connect, unless that was tried before or takes waiting."""
         opening = self._opening
-        if opening is None or self._state is not _State.CONNECTING:
+        if opening is None or self._state is not _CONNECTING:
             return
         try:
             connection = opening.at_once()
@@ -403,13 +420,10 @@ class Socket(EarlyMembers):
                 self._open(connection, None)
         except BaseException as error:
             self._not_opened(error)
-        if self._state is not _State.CONNECTING:
+        if self._state is not _CONNECTING:
             self._opening = None
 
     async def _establish(self, opening: Opening) -> None:
-        self._open_at_once()
-        if self._opening is None:
-            return
         try:
             self._open(*await opening.run())
         except self._runtime.Cancelled:
@@ -429,7 +443,7 @@ class Socket(EarlyMembers):
 
     @protect
     def _open(self, connection: Connection, alpn: str | None) -> None:
-        if self._state is not _State.CONNECTING:
+        if self._state is not _CONNECTING:
             connection.close()
             return
         sock = connection.socket
@@ -444,7 +458,7 @@ class Socket(EarlyMembers):
             connection.close()
             raise
         self._connection = connection
-        self._state = _State.OPEN
+        self._state = _OPEN
         self._readable.open(connection)
         self._opened._fulfil(info)
         self._gate.open(sock.fileno())
@@ -482,15 +496,15 @@ class Socket(EarlyMembers):
 
     @property
     def _has_ended(self) -> bool:
-        return self._upgraded or self._state is _State.CLOSED
+        return self._upgraded or self._state is _CLOSED
 
     @property
     def _is_ending(self) -> bool:
-        return self._state in (_State.CLOSING, _State.CLOSED)
+        return self._state in (_CLOSING, _CLOSED)
 
     @property
     def _is_open(self) -> bool:
-        return self._state is _State.OPEN
+        return self._state is _OPEN
 
     @protect
     def _returned(self, *, read_ended: bool) -> None:
@@ -498,7 +512,7 @@ class Socket(EarlyMembers):
         if read_ended:
             self._readable.stream._close()
             self._read_ended()
-        elif self._state is _State.CLOSING:
+        elif self._state is _CLOSING:
             self._go_on_closing()
 
     @protect
@@ -507,7 +521,7 @@ class Socket(EarlyMembers):
         self._let_go()
         connection = self._connection
         assert connection is not None
-        self._end(_State.CLOSED)
+        self._end(_CLOSED)
         return connection.release()
 
     # -- ending
@@ -520,7 +534,7 @@ class Socket(EarlyMembers):
 
     @protect
     def _refused(self, error: SocketError) -> None:
-        if self._state is not _State.CONNECTING:
+        if self._state is not _CONNECTING:
             return
         error.__traceback__ = None
         self._let_go()
@@ -528,11 +542,11 @@ class Socket(EarlyMembers):
         self._writable.fail(error)
         self._opened._reject(error)
         self._closed._reject(error)
-        self._end(_State.CLOSED)
+        self._end(_CLOSED)
 
     @protect
     def _abort(self, error: BaseException) -> None:
-        if self._state is _State.CLOSED:
+        if self._state is _CLOSED:
             return
         self._take_back(error)
         self._opened._reject(error)
@@ -544,11 +558,11 @@ class Socket(EarlyMembers):
         self._readable.stream._close()
         self._writable.fail(error)
         self._closed._fulfil(None)
-        self._end(_State.CLOSED)
+        self._end(_CLOSED)
 
     @protect
     def _failed(self, error: SocketError) -> None:
-        if self._state is _State.CLOSED:
+        if self._state is _CLOSED:
             return
         error.__traceback__ = None
         self._take_back(error)
@@ -558,11 +572,11 @@ class Socket(EarlyMembers):
         self._readable.stream._fail(error)
         self._writable.fail(error)
         self._closed._fulfil(None)
-        self._end(_State.CLOSED)
+        self._end(_CLOSED)
 
     @protect
     def _start_closing(self) -> None:
-        self._state = _State.CLOSING
+        self._state = _CLOSING
         self._readable.stream._close()
         for loan in self._loans:
             loan.recall(self._options.closeTimeout)
@@ -607,14 +621,14 @@ class Socket(EarlyMembers):
                 sent=self._has_sent(),
             )
         self._closed._fulfil(None)
-        self._end(_State.CLOSED)
+        self._end(_CLOSED)
 
     def _has_sent(self) -> bool:
         """Whether the peer may have got anything, a TLS handshake for instance."""
         return self._writable.used or isinstance(self._connection, TlsConnection)
 
     def _close_abandoned(self) -> None:
-        if self._state is _State.CLOSING and self._asked_to_close:
+        if self._state is _CLOSING and self._asked_to_close:
             self._abort(SocketError("close() was cancelled", code="closed"))
 
     def _end(self, state: _State) -> None:
@@ -628,18 +642,18 @@ class Socket(EarlyMembers):
 
     def _read_ended(self) -> None:
         self._read_to_end = True
-        if self._state is _State.OPEN and not self._options.allowHalfOpen:
+        if self._state is _OPEN and not self._options.allowHalfOpen:
             self._start_closing()
 
     def _read_cancelled(self) -> None:
         """That direction has ended, and nothing else."""
 
     def _write_ended(self) -> None:
-        if self._state is _State.CLOSING:
+        if self._state is _CLOSING:
             self._finish_closing()
 
     def _stall_limit(self) -> float | None:
-        return self._options.closeTimeout if self._state is _State.CLOSING else None
+        return self._options.closeTimeout if self._state is _CLOSING else None
 
     def _stalled(self) -> None:
         self._failed(
@@ -660,7 +674,7 @@ class Socket(EarlyMembers):
     def _guard(self) -> Coroutine[Any, Any, None]:
         return guard(
             self._runtime,
-            lambda: self._state is _State.CLOSED,
+            lambda: self._state is _CLOSED,
             self._when_ended,
             lambda: self._abort(
                 SocketError("the socket's nursery was cancelled", code="closed")

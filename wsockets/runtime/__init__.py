@@ -143,7 +143,10 @@ class Runtime(Protocol):
         """
 
     def soon(self, function: Callable[[], None]) -> None:
-        """Call `function` from a task of its own; calls keep their order."""
+        """Call `function` in a later turn, in the caller's context.
+
+        Calls keep their order. An exception is logged and dropped.
+        """
 
     def accepts_nursery(self, nursery: object) -> bool:
         """Whether `spawn` can take `nursery`."""
