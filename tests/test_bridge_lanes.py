@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import struct
 from typing import Any
 
@@ -16,6 +18,7 @@ from wsockets.bridge.edges import Broken, ConnectionEdge, FdEdge, Obstacle
 from wsockets.bridge.framing import Buffer
 from wsockets.bridge.lanes import Lane
 from wsockets.bridge.work import BridgeEnd, Direction, End, Framing, Side, Work
+from wsockets.connection import PlainConnection
 from wsockets.runtime import current
 from wsockets.runtime.gate import Want
 
@@ -84,6 +87,9 @@ class Scripted:
 
     def failure(self) -> SocketError | None:
         return self.broke
+
+    async def breaks(self) -> Broken | None:
+        return None
 
     def close(self) -> None: ...
 
@@ -251,6 +257,29 @@ async def test_a_source_that_never_waits_lets_others_run() -> None:
 
 
 # -- stopping
+
+
+async def test_what_is_owed_to_a_connection_is_counted_when_it_stops() -> None:
+    frames = b"PFX\0\2abPFX\0\0"
+    near, far = socket.socketpair()
+    with near, far:
+        end = End(os.dup(near.fileno()), -1, PlainConnection(near))
+        edge = ConnectionEdge(current(), "connection", end)
+        nothing = End(-1, -1)
+        for framing, prefix, counted in (
+            (Framing.STREAM, b"", (len(frames), 0)),
+            (Framing.LENGTH16, b"PFX", (2, 2)),
+        ):
+            work = Work(
+                nothing, nothing, framing=framing, prefix=prefix, to_connection=frames
+            )
+            lane = Lane(Told(), "encrypt", sink(), edge, work)
+            lane.count_left()
+            assert (lane.bytes, lane.packets) == counted
+        edge.close()
+    lane, _ = lane_of(connection(), sink(), to_sink=b"early")
+    lane.count_left()
+    assert lane.bytes == 0
 
 
 async def test_a_lane_that_is_to_stop_delivers_what_it_has() -> None:

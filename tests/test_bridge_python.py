@@ -300,3 +300,16 @@ async def test_the_first_failure_is_the_one_that_counts() -> None:
         # Whatever the other lane met after that is nobody's business.
         made.pump.stop(1)
         assert made.pump.ended is end
+
+
+async def test_the_guard_of_a_connection_that_is_only_written_to() -> None:
+    async with joined("plain") as (connection, peer), either("unix") as (sink, _):
+        async with bridged(python_pump, connection, sink, decrypt=False) as running:
+            await trio.testing.wait_all_tasks_blocked()
+            peer.reset()
+            assert await running.end() == BridgeEnd("connection", "encrypt", "reset")
+        # It may be over before the guard begins.
+        before = Snapshot.take()
+        async with bridged(python_pump, connection, sink, decrypt=False) as running:
+            running.pump.abandon()
+        assert left_behind(before) == []
