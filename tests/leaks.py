@@ -92,10 +92,7 @@ def few_descriptors(left: int) -> Iterator[None]:
 
 
 def tasks() -> Counter[str]:
-    """The names of all tasks of this event loop, and how many have each.
-
-    Without the one that a run of trio keeps for callbacks until its end.
-    """
+    """The names of all tasks of this event loop, and how many have each."""
     if sniffio.current_async_library() == "asyncio":
         return Counter(task.get_name() for task in asyncio.all_tasks())
     found: Counter[str] = Counter()
@@ -105,7 +102,6 @@ def tasks() -> Counter[str]:
         if task is not None:
             found[task.name] += 1
             waiting += [child for n in task.child_nurseries for child in n.child_tasks]
-    del found["wsockets callbacks"]
     return found
 
 

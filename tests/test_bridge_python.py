@@ -305,7 +305,7 @@ async def test_the_first_failure_is_the_one_that_counts() -> None:
 async def test_the_guard_of_a_connection_that_is_only_written_to() -> None:
     async with joined("plain") as (connection, peer), either("unix") as (sink, _):
         async with bridged(python_pump, connection, sink, decrypt=False) as running:
-            await trio.testing.wait_all_tasks_blocked()
+            await loops.settle()
             peer.reset()
             assert await running.end() == BridgeEnd("connection", "encrypt", "reset")
         # It may be over before the guard begins.

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextvars
 import logging
 import socket
 from types import SimpleNamespace
@@ -9,7 +8,6 @@ from typing import Any
 import pytest
 import sniffio
 import trio
-import trio.testing
 
 from tests import loops
 from wsockets import runtime
@@ -152,37 +150,6 @@ async def test_a_failing_callback_is_logged_and_the_next_one_runs(
     await loops.settle()
     assert ran == [1, 2]
     assert "oops" in caplog.text
-
-
-async def test_a_callback_has_the_context_that_it_was_given_in() -> None:
-    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable")
-    found: list[int] = []
-    for number in (1, 2):
-        variable.set(number)
-        current().soon(lambda: found.append(variable.get()))
-        await loops.settle()
-    assert found == [1, 2]
-
-
-def test_callbacks_are_called_while_trio_ends() -> None:
-    called: list[str] = []
-
-    async def last(runtime: Runtime) -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            runtime.soon(lambda: called.append("last"))
-
-    async def main() -> None:
-        current().soon(lambda: called.append("first"))
-        trio.lowlevel.spawn_system_task(last, current())
-        await trio.testing.wait_all_tasks_blocked()
-
-    # trio cancels the two tasks in an order that it throws dice for.
-    for _ in range(20):
-        called.clear()
-        trio.run(main)
-        assert called == ["first", "last"]
 
 
 async def test_a_nursery_gets_the_task_and_its_error() -> None:

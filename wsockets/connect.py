@@ -143,8 +143,9 @@ class Binding:
             self.proxyResolve,
             self.resolver,
         )
-        at_once = dialling.at_once if dialling.may_be_at_once else None
-        opening = Opening(runtime, dialling.finish, wanted, handshake, target, at_once)
+        opening = Opening(
+            runtime, dialling.finish, wanted, handshake, target, dialling.at_once
+        )
         socket._start(opening)
         return socket
 

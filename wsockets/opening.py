@@ -80,11 +80,6 @@ class Opening:
         """Let `run` end as soon as it can; its owner wants no result."""
         self._limit().cancel()
 
-    @property
-    def may_be_at_once(self) -> bool:
-        """Whether `at_once` is worth a call."""
-        return self._at_once is not None
-
     def at_once(self) -> PlainConnection | None:
         """The connection, if it is a plain one that takes no waiting.
 

@@ -9,11 +9,10 @@ A socket is made before there is a connection, and passes through four states:
          +----------+----------+-----------+
 
 In CONNECTING a task (`_establish`) makes the connection: it is the only one a
-socket has, and gone once the socket is open. Where it may take no waiting it is
-tried first without a task, by whoever awaits `opened`, else by the event loop.
-In OPEN whoever reads and writes does the work, see streams.channel, and tells the
-socket what it notices. In CLOSING what was written is still being sent. CLOSED is
-for good.
+socket has, and gone once the socket is open. What needs no waiting is done by
+whoever awaits `opened`, if that comes before the task's turn. In OPEN whoever
+reads and writes does the work, see streams.channel, and tells the socket what it
+notices. In CLOSING what was written is still being sent. CLOSED is for good.
 
 Everything that ends a socket is one of five events, each a method here:
 
@@ -393,20 +392,8 @@ class Socket(EarlyMembers):
         if self._state is not _CONNECTING:
             return False
         self._opening = opening
-        if opening.may_be_at_once:
-            self._runtime.soon(self._open_soon)
-        else:
-            self._establish_soon(opening)
-        return True
-
-    def _open_soon(self) -> None:
-        """Connect, if nobody has asked for it yet by awaiting `opened`."""
-        self._open_at_once()
-        if self._opening is not None:
-            self._establish_soon(self._opening)
-
-    def _establish_soon(self, opening: Opening) -> None:
         self._runtime.spawn(self._establish, opening, name="wsockets connect")
+        return True
 
     @protect
     def _open_at_once(self) -> None:
@@ -424,6 +411,9 @@ class Socket(EarlyMembers):
             self._opening = None
 
     async def _establish(self, opening: Opening) -> None:
+        self._open_at_once()
+        if self._opening is None:
+            return
         try:
             self._open(*await opening.run())
         except self._runtime.Cancelled:

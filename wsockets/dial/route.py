@@ -126,7 +126,6 @@ class Dialling:
     __slots__ = (
         "_address",
         "_begun",
-        "_numeric",
         "_policy",
         "_prepare",
         "_proxy",
@@ -153,22 +152,16 @@ class Dialling:
         self._proxy_resolve = proxy_resolve
         self._resolver = resolver
         self._begun: tuple[socket.socket, TcpTarget] | None = None
-        # What can be dialled without asking anybody.
-        self._numeric = None
-        if proxy is None and isinstance(address, SocketAddress) and address.port:
-            self._numeric = address.numeric
-
-    @property
-    def may_be_at_once(self) -> bool:
-        """Whether `at_once` can give anything."""
-        return self._numeric is not None
 
     def at_once(self) -> socket.socket | None:
         """The connected socket, if there is nothing to wait for."""
         address = self._address
-        if self._numeric is None or not isinstance(address, SocketAddress):
+        if self._proxy is not None or not isinstance(address, SocketAddress):
             return None
-        family, ip = self._numeric
+        numeric = address.numeric
+        if numeric is None or not address.port:
+            return None
+        family, ip = numeric
         _ask(self._policy, address, ip)
         try:
             sock, target = start_tcp(

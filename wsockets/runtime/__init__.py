@@ -143,10 +143,7 @@ class Runtime(Protocol):
         """
 
     def soon(self, function: Callable[[], None]) -> None:
-        """Call `function` in a later turn, in the caller's context.
-
-        Calls keep their order. An exception is logged and dropped.
-        """
+        """Call `function` from a task of its own; calls keep their order."""
 
     def accepts_nursery(self, nursery: object) -> bool:
         """Whether `spawn` can take `nursery`."""

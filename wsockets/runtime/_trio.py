@@ -7,7 +7,7 @@ import math
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -34,7 +34,7 @@ _log = logging.getLogger("wsockets")
 class TrioRuntime:
     """One run of trio."""
 
-    __slots__ = ("__weakref__", "_has_worker", "_idle", "_jobs", "_token")
+    __slots__ = ("__weakref__", "_jobs", "_token")
 
     name = "trio"
     nursery = "a trio.Nursery"
@@ -43,11 +43,7 @@ class TrioRuntime:
 
     def __init__(self) -> None:
         self._token = current_trio_token()
-        # What `soon` was given; who does it, a task for the whole run that is
-        # cheaper to wake than a new one is to start; and where that one sleeps.
-        self._jobs: deque[tuple[Context, Callable[[], None]]] = deque()
-        self._has_worker = False
-        self._idle: dict[Any, None] = {}
+        self._jobs: deque[Callable[[], None]] = deque()
 
     def is_current(self) -> bool:
         try:
@@ -114,33 +110,20 @@ class TrioRuntime:
                 _guarded, function, args, name=name, context=copy_context()
             )
 
-    @protect
     def soon(self, function: Callable[[], None]) -> None:
-        self._jobs.append((copy_context(), function))
-        if self._idle:
-            self.wake(self._idle)
-        elif not self._has_worker:
-            self.spawn(self._work, name="wsockets callbacks")
-            self._has_worker = True
+        self._jobs.append(function)
+        if len(self._jobs) == 1:
+            self.spawn(self._run_jobs, name="wsockets callbacks")
 
-    async def _work(self) -> None:
-        """Do the jobs as they come, until the end of the run."""
-        try:
-            while True:
-                self._do_jobs()
-                await self.park(self._idle)
-        finally:
-            # Cancelled; since then there may have been no one to wake.
-            self._has_worker = False
-            self._do_jobs()
-
-    def _do_jobs(self) -> None:
+    async def _run_jobs(self) -> None:
+        # A job leaves the queue only when it is done, so that what it adds
+        # starts no second runner.
         while self._jobs:
-            context, job = self._jobs.popleft()
             try:
-                context.run(job)
+                self._jobs[0]()
             except BaseException:
                 _log.exception("a callback failed")
+            self._jobs.popleft()
 
     def accepts_nursery(self, nursery: object) -> bool:
         return isinstance(nursery, trio.Nursery)
