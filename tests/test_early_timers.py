@@ -93,17 +93,18 @@ class TestIdleTimeout:
     async def test_a_byte_of_either_starts_it_anew(self, sender: str) -> None:
         async with constructed(idleTimeout=300) as (socket, peer):
             writer = socket.writable.getWriter()
-            began = loops.current_time()
-            while loops.current_time() < began + 0.6:
+            began = last = loops.current_time()
+            while last < began + 0.6 and not socket._has_ended:
+                last = loops.current_time()
                 if sender == "we":
                     await writer.write(b"x")
                 else:
                     await peer.send(b"x")
                 with loops.move_on_after(0.05):
                     await socket.closed
-            assert not socket._has_ended
             await socket.closed
-            assert loops.current_time() > began + 0.85
+            # On a busy machine bytes may be further apart than they should be.
+            assert loops.current_time() > last + 0.28
 
     async def test_what_a_bridge_moves_counts(self) -> None:
         ours, theirs = _socket.socketpair()
@@ -112,15 +113,15 @@ class TestIdleTimeout:
             async with constructed(idleTimeout=300) as (socket, peer):
                 bridge = socket.bridge(ours)
                 bridge.start()
-                began = loops.current_time()
-                while loops.current_time() < began + 0.6:
+                began = last = loops.current_time()
+                while last < began + 0.6 and not socket._has_ended:
+                    last = loops.current_time()
                     await peer.send(b"x")
                     with loops.move_on_after(0.05):
                         await bridge.closed
-                assert not socket._has_ended
                 await socket.closed
                 await bridge.closed
-                assert loops.current_time() > began + 0.85
+                assert loops.current_time() > last + 0.28
 
     async def test_it_counts_from_when_it_was_set(self) -> None:
         async with connected() as (socket, _):
@@ -132,9 +133,9 @@ class TestIdleTimeout:
             assert loops.current_time() >= began + 0.09
 
     async def test_it_can_be_taken_away(self) -> None:
-        async with constructed(idleTimeout=100) as (socket, _):
+        async with constructed(idleTimeout=500) as (socket, _):
             await socket.update(idleTimeout=0)
-            with loops.move_on_after(0.2):
+            with loops.move_on_after(0.6):
                 await socket.closed
             assert not socket._has_ended
 
