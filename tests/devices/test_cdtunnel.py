@@ -16,7 +16,7 @@ import trio
 
 from docs.examples.cdtunnel import Tunnel, open_tunnel
 from tests import certificates, loops
-from tests.bridge.harness import ENGINES, WITHIN, packet
+from tests.bridge.harness import WITHIN, packet
 from tests.devices.device import (
     ANSWERS,
     SECURITIES,
@@ -28,16 +28,9 @@ from tests.devices.device import (
 from tests.network import in_own_network
 from wsockets import Socket, SocketError
 
-pytestmark = pytest.mark.every_loop
+pytestmark = [pytest.mark.every_loop, pytest.mark.usefixtures("engine")]
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(params=list(ENGINES), autouse=True)
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    name: str = request.param
-    monkeypatch.setenv("WSOCKETS_BRIDGE_ENGINE", name)
-    return name
 
 
 @pytest.fixture(params=SECURITIES)

@@ -17,22 +17,16 @@ import pytest
 
 from docs.examples.tunnel_hosts import Host, tunnel
 from tests import loops
-from tests.bridge.harness import ENGINES, WITHIN
+from tests.bridge.harness import WITHIN
 from wsockets import Bridge
 
 ROOT = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.every_loop,
+    pytest.mark.usefixtures("engine"),
     pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root"),
 ]
-
-
-@pytest.fixture(params=list(ENGINES), autouse=True)
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    name: str = request.param
-    monkeypatch.setenv("WSOCKETS_BRIDGE_ENGINE", name)
-    return name
 
 
 def mebibytes() -> int:
