@@ -349,6 +349,20 @@ async def test_what_it_broke_with_is_known_without_reading(kind: Any) -> None:
         edge.close()
 
 
+async def test_without_a_descriptor_nobody_can_tell_that_it_breaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def exhausted() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with joined("plain") as (connection, _):
+        edge = ConnectionEdge(current(), "connection", lend(connection))
+        with monkeypatch.context() as patch:
+            patch.setattr("wsockets.bridge.edges.select.epoll", exhausted)
+            assert await edge.breaks() is None
+        edge.close()
+
+
 @pytest.mark.parametrize("kind", ["plain", "tls"])
 async def test_that_it_breaks_can_be_waited_for(kind: Any) -> None:
     found: list[Broken | None] = []

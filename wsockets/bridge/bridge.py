@@ -460,8 +460,9 @@ class Bridge:
                     lender.close()
 
     def _let_go_of_sink(self) -> None:
-        fds, self._fds = self._fds, ()
-        for fd in fds:
+        while self._fds:
+            fd, *others = self._fds
+            self._fds = tuple(others)
             os.close(fd)
         sink, self._sink = self._sink, None
         if sink is not None:

@@ -173,9 +173,14 @@ class ConnectionEdge:
     async def breaks(self) -> Broken | None:
         # Event loops wait for data as well, of which there may be some that nobody
         # reads now. An epoll tells of errors and hang-ups if it is asked for nothing.
-        epoll, gate = select.epoll(), Gate(self._runtime)
-        self._broken = epoll, gate
-        epoll.register(max(self._end.read_fd, self._end.write_fd), 0)
+        gate = Gate(self._runtime)
+        try:
+            epoll = select.epoll()
+            self._broken = epoll, gate
+            epoll.register(max(self._end.read_fd, self._end.write_fd), 0)
+        except OSError:
+            # No descriptor is to be had for it: the next write will notice.
+            return None
         gate.open(epoll.fileno())
         await gate.wait(Want.READ)
         if epoll.closed or not epoll.poll(0):
