@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import select
+import socket
 
 import pytest
 
@@ -17,6 +19,7 @@ from tests.bridge.harness import (
     joined,
     packet,
     receive,
+    until,
 )
 from tests.faults.records import records_of
 from wsockets import SocketError
@@ -25,6 +28,10 @@ from wsockets.bridge.work import BridgeEnd, Framing, Reason
 pytestmark = pytest.mark.every_loop
 
 DATA = random.Random(8).randbytes(1 << 17)
+
+# Of linux/net_tstamp.h.
+SO_TIMESTAMPING = 37
+TX_SOFTWARE, SOFTWARE = 1 << 1, 1 << 4
 
 
 async def assert_failed(running: Running, reason: Reason, code: str) -> SocketError:
@@ -158,6 +165,27 @@ async def test_what_was_received_is_still_there(engine: Engine, kind: Kind) -> N
                 assert (await running.end()).reason == "reset"
             with loops.fail_after(WITHIN):
                 assert await receive(connection, 6) == b"unread"
+
+
+async def test_a_message_in_the_error_queue_is_no_break(
+    engine: Engine, kind: Kind
+) -> None:
+    async with joined(kind) as (connection, peer), either("unix") as (sink, other):
+        # When a segment has left, the kernel says so as it says errors.
+        connection.socket.setsockopt(
+            socket.SOL_SOCKET, SO_TIMESTAMPING, TX_SOFTWARE | SOFTWARE
+        )
+        poll = select.poll()
+        poll.register(connection.socket, 0)
+        async with bridged(engine, connection, sink, decrypt=False) as running:
+            for number in range(10):
+                await other.send(b"%d" % number)
+                with loops.fail_after(WITHIN):
+                    assert await peer.receive() == b"%d" % number
+                await until(lambda: poll.poll(0))
+            assert running.pump.ended is None
+            await other.end()
+            assert await running.end() == BridgeEnd("sink", "encrypt", "eof")
 
 
 async def test_a_peer_that_says_no_more_may_still_listen(

@@ -143,7 +143,7 @@ class ConnectionEdge:
     def write(self, head: bytes, data: Buffer) -> Written:
         if head:
             data = head + data
-        if self._poll is not None and self._poll.poll(0):
+        if self._poll is not None and _hung_up(self._poll.poll(0)):
             failure = self.failure() or _failure(errno.EPIPE)
             raise Broken(self.side, "reset", failure)
         with self._naming():
@@ -172,19 +172,20 @@ class ConnectionEdge:
 
     async def breaks(self) -> Broken | None:
         # Event loops wait for data as well, of which there may be some that nobody
-        # reads now. An epoll tells of errors and hang-ups if it is asked for nothing.
+        # reads now. An epoll that is asked for nothing tells of hang-ups.
         gate = Gate(self._runtime)
         try:
             epoll = select.epoll()
             self._broken = epoll, gate
-            epoll.register(max(self._end.read_fd, self._end.write_fd), 0)
+            epoll.register(max(self._end.read_fd, self._end.write_fd), select.EPOLLET)
         except OSError:
             # No descriptor is to be had for it: the next write will notice.
             return None
         gate.open(epoll.fileno())
-        await gate.wait(Want.READ)
-        if epoll.closed or not epoll.poll(0):
-            return None
+        while not _hung_up(epoll.poll(0)):
+            await gate.wait(Want.READ)
+            if epoll.closed:
+                return None
         return Broken(self.side, "reset", self.failure() or _failure(errno.EPIPE))
 
     def close(self) -> None:
@@ -304,6 +305,14 @@ class FdEdge:
         )
         failure.__cause__ = error.with_traceback(None)
         return Broken("sink", "sink", failure)
+
+
+def _hung_up(events: list[tuple[int, int]]) -> bool:
+    """Whether nothing can be written any more.
+
+    Errors are told of too, and may be messages in the error queue of a socket.
+    """
+    return any(mask & select.POLLHUP for _, mask in events)
 
 
 def _polled(fd: int, events: int) -> bool:

@@ -113,6 +113,12 @@ static enum unit_kind next_unit(struct session *session, struct flow *flow,
     return UNIT_PACKET;
 }
 
+static void count_records(struct flow *flow, const struct unit *unit)
+{
+    if (flow->destination->side == SIDE_CONNECTION)
+        add(&flow->count.records, (unit->length + RECORD - 1) / RECORD);
+}
+
 /* Puts the prefix before a packet, over what stands there: of the packet before, or the
    length, which is needed once more unless the packet is delivered. */
 static void cover(const struct session *session, const struct unit *unit, uint8_t *covered)
@@ -299,8 +305,7 @@ static enum step put_tls(struct session *session, struct flow *flow, const struc
         session_break(session, end, flow, REASON_TLS, 0, false);
         return STEP_CHANGED;
     }
-    if (end->side == SIDE_CONNECTION)
-        add(&flow->count.records, (unit->length + RECORD - 1) / RECORD);
+    count_records(flow, unit);
     session->credit -= (int64_t)unit->length;
     session_moved(session);
     delivered(flow, unit, packet);
@@ -776,8 +781,13 @@ static bool keep(struct session *session, struct flow *flow, const struct unit *
         kept = bytes_append(&session->owed[end->side], unit->data + flow->part,
                             unit->length - flow->part);
     /* Where it fails the connection is broken, and nothing is owed to it. */
-    else if (clear->length || tls_write(end, unit->data, unit->length) == TLS_WANT)
-        kept = bytes_append(clear, unit->data, unit->length);
+    else {
+        int done = clear->length ? TLS_WANT : tls_write(end, unit->data, unit->length);
+        if (done == TLS_WANT)
+            kept = bytes_append(clear, unit->data, unit->length);
+        else if (done == 1 && session->report.reason == REASON_STOPPED)
+            count_records(flow, unit);
+    }
     uncover(unit, covered);
     return kept;
 }

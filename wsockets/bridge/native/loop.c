@@ -340,7 +340,8 @@ static void note(struct engine *engine, const struct epoll_event *event)
     if (!writes && (event->events & (EPOLLRDHUP | EPOLLHUP) || (failed && end->tcp)))
         end->hung_up = true;
     end->failing |= (event->events & EPOLLERR) != 0;
-    end->gone |= failed != 0;
+    /* An error alone may be a message in the socket's error queue. */
+    end->gone |= (event->events & EPOLLHUP) != 0;
     end->urgent |= (event->events & EPOLLPRI) != 0;
     make_ready(engine, session);
 }

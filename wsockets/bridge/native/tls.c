@@ -125,12 +125,19 @@ bool tls_set_aside(struct end *end, struct pool *pool)
     long left = openssl.BIO_get_mem_data(end->read_bio, &data);
     if (left <= 0)
         return true;
-    if (!end->in && !(end->in = buffer_take(pool)))
-        return false;
-    end->in->start = HEADROOM;
-    end->in->end = HEADROOM + (size_t)left;
-    memcpy(end->in->data + HEADROOM, data, (size_t)left);
-    return tls_feed(end, end->in->data + HEADROOM, (size_t)left);
+    if (end->in || (end->in = buffer_take(pool))) {
+        end->in->start = HEADROOM;
+        end->in->end = HEADROOM + (size_t)left;
+        memcpy(end->in->data + HEADROOM, data, (size_t)left);
+        if (tls_feed(end, end->in->data + HEADROOM, (size_t)left))
+            return true;
+    }
+    /* Its buffer is about to be somebody else's: nothing may be read from there. */
+    char lost[512];
+    while (openssl.BIO_read(end->read_bio, lost, sizeof lost) > 0)
+        continue;
+    end->ready = false;
+    return false;
 }
 
 int tls_write(struct end *end, const void *data, size_t length)

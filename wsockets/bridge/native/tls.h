@@ -55,7 +55,7 @@ bool tls_feed(struct end *end, const void *data, size_t length);
 /* The bytes that it has been given and has not looked at. */
 size_t tls_unread(struct end *end);
 
-/* Moves them to end.in; false without memory. */
+/* Moves them to end.in; without memory it is false, and they are lost. */
 bool tls_set_aside(struct end *end, struct pool *pool);
 
 /* Encrypts up to RECORD bytes as one record (more, as several). 1, TLS_WANT or
