@@ -215,6 +215,9 @@ def running(bridge: Bridge, measure: Measure, where: Ground) -> Iterator[Running
         try:
             yield Running(bridge, process, place, where, device)
         except (EndError, OSError, ssl.SSLError, BenchError) as error:
+            # A program that fails cuts its connections before it says why.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=3)
             state = process.poll()
             ended = "" if state is None else f", exit code {state}"
             complaints.seek(0)
