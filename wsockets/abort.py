@@ -13,12 +13,12 @@ listener, and strongly from then on.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, final
 
 from .errors import AbortError, as_exception
-from .events import Event, EventHandler, EventListener, EventTarget
+from .events import Event, EventHandler, EventTarget
 from .runtime import Runtime, current
 
 __all__ = ["AbortController", "AbortSignal", "when_aborted"]
@@ -157,26 +157,11 @@ class AbortSignal(EventTarget):
 
     throw_if_aborted = throwIfAborted
 
-    def addEventListener(
-        self,
-        type: str,
-        callback: EventListener | None,
-        options: Mapping[str, object] | None = None,
-        /,
-        *,
-        once: bool = False,
-        signal: Any = None,
-    ) -> None:
-        super().addEventListener(type, callback, options, once=once, signal=signal)
+    def _heard(self, type: str) -> None:
         self._be_kept()
 
-    add_event_listener = addEventListener
-
-    def removeEventListener(self, type: str, callback: EventListener | None, /) -> None:
-        super().removeEventListener(type, callback)
+    def _unheard(self, type: str) -> None:
         self._be_released()
-
-    remove_event_listener = removeEventListener
 
     def _be_released(self) -> None:
         if not self._listeners and not self._kept and self._onabort is None:
@@ -203,7 +188,7 @@ class AbortSignal(EventTarget):
         self._kept.clear()
         event = Event("abort")
         if self._onabort is not None:
-            super().addEventListener("abort", self._onabort, once=True)
+            self.addEventListener("abort", self._onabort, once=True)
         self.dispatchEvent(event)
         self._listeners.clear()
         for follower in followers:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import attrs
 
@@ -90,6 +90,10 @@ class _Registration:
     removed: bool = False
 
 
+# What a target has to which nobody listens, as to most of them: nothing of its own.
+_NOBODY: Final[dict[str, list[_Registration]]] = {}
+
+
 class EventTarget:
     """An object that listeners register with.
 
@@ -98,8 +102,10 @@ class EventTarget:
 
     __slots__ = ("_listeners",)
 
+    _listeners: dict[str, list[_Registration]]
+
     def __init__(self) -> None:
-        self._listeners: dict[str, list[_Registration]] = {}
+        self._listeners = _NOBODY
 
     def addEventListener(
         self,
@@ -122,10 +128,19 @@ class EventTarget:
             signal = options.get("signal", signal)
         if callback is None or (signal is not None and signal.aborted):
             return
-        registered = self._listeners.setdefault(type, [])
+        registered = self._listeners.get(type, [])
         if any(entry.callback == callback for entry in registered):
             return
         registered.append(_Registration(callback, once))
+        if len(registered) == 1:
+            if self._listeners is _NOBODY:
+                self._listeners = {}
+            self._listeners[type] = registered
+            try:
+                self._heard(type)
+            except BaseException:
+                del self._listeners[type]
+                raise
         if signal is not None:
             signal.addEventListener(
                 "abort", lambda _: self.removeEventListener(type, callback), once=True
@@ -139,8 +154,14 @@ class EventTarget:
                 entry.removed = True
                 registered.remove(entry)
                 break
-        if not registered:
-            self._listeners.pop(type, None)
+        if not registered and self._listeners.pop(type, None) is not None:
+            self._unheard(type)
+
+    def _heard(self, type: str) -> None:
+        """There is a listener for `type` now; an error that this raises refuses it."""
+
+    def _unheard(self, type: str) -> None:
+        """The last listener for `type` has gone."""
 
     def dispatchEvent(self, event: Event) -> bool:
         """Call the listeners of `event.type` now; False if one prevented it."""

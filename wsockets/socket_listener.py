@@ -10,7 +10,7 @@ import attrs
 from .address import SocketAddress, UnixAddress, parse_address
 from .early.init import read_type
 from .errors import SocketError
-from .events import Event, EventListener, EventTarget
+from .events import Event, EventTarget
 from .options import given_members, option_error, spellings
 from .promise import Promise
 from .runtime import protect
@@ -111,7 +111,8 @@ class SocketListener(EventTarget):
 
     `async for event in listener` gives each connection as `event.socket`, and so
     does the event "socket", to whoever listens. One or the other: both take the
-    connections away, as listening to "data" takes those of a socket.
+    connections away, as listening to "data" takes those of a socket; listening while
+    somebody goes through them is a SocketError (code "state").
 
     SocketError like `listen()`; RuntimeError outside of an event loop.
     """
@@ -161,37 +162,14 @@ class SocketListener(EventTarget):
         """Close the listener; connections that nobody has taken are reset."""
         await self._server.__aexit__(None, None, None)
 
-    def addEventListener(
-        self,
-        type: str,
-        callback: EventListener | None,
-        options: Mapping[str, object] | None = None,
-        /,
-        *,
-        once: bool = False,
-        signal: Any = None,
-    ) -> None:
-        """Call `callback(event)` for each event of this type: "socket".
+    def _heard(self, type: str) -> None:
+        if type == "socket":
+            self._pump = _Pump(self)
 
-        SocketError (code "state") while the listener is gone through.
-        """
-        before = "socket" in self._listeners
-        super().addEventListener(type, callback, options, once=once, signal=signal)
-        if "socket" in self._listeners and not before:
-            try:
-                self._pump = _Pump(self)
-            except SocketError:
-                del self._listeners["socket"]
-                raise
-
-    def removeEventListener(self, type: str, callback: EventListener | None, /) -> None:
-        super().removeEventListener(type, callback)
-        if self._pump is not None and "socket" not in self._listeners:
+    def _unheard(self, type: str) -> None:
+        if type == "socket" and self._pump is not None:
             self._pump.stop()
             self._pump = None
-
-    add_event_listener = addEventListener
-    remove_event_listener = removeEventListener
 
     def __repr__(self) -> str:
         return f"<SocketListener on {self._server!r}>"

@@ -24,6 +24,10 @@ __all__ = ["DataPump", "SocketDataEvent"]
 class SocketDataEvent(Event):
     """The event "data" of a Socket: bytes that have arrived.
 
+    While somebody listens to it the socket is read as fast as data arrive, and its
+    readable is locked; listening is a SocketError (code "state") while somebody else
+    has it locked.
+
     Made like any event, with `buffers` among its options.
     """
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, cast
 
 import attrs
 
 from ..connection import TlsConnection
 from ..errors import SocketError
-from ..events import EventListener, EventTarget
+from ..events import EventTarget
 from ..promise import Promise, rejected
 from ..socket_info import Particulars, SocketInfo
 from ..socket_options import SystemOptions, read
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EarlyMembers"]
 
-# What a socket has before anybody listens: nothing of its own.
-_NOBODY: Final[dict[str, Any]] = {}
-
 
 class EarlyMembers(EventTarget):
     """What the early draft gives a Socket that the Sockets API does not."""
@@ -41,9 +37,7 @@ class EarlyMembers(EventTarget):
     _extras: Extras | None
 
     def __init__(self) -> None:
-        # Not EventTarget's: its dict would be there for sockets that nobody
-        # listens to, which is most of them.
-        self._listeners = _NOBODY
+        super().__init__()
         self._extras = None
 
     @property
@@ -150,41 +144,13 @@ class EarlyMembers(EventTarget):
 
     # -- events
 
-    def addEventListener(
-        self,
-        type: str,
-        callback: EventListener | None,
-        options: Mapping[str, object] | None = None,
-        /,
-        *,
-        once: bool = False,
-        signal: Any = None,
-    ) -> None:
-        """Call `callback(event)` for each event of this type.
+    def _heard(self, type: str) -> None:
+        if type == "data":
+            extras_of(self._socket).pump = DataPump(self._socket)
 
-        "data" is the one that a socket has: while somebody listens to it, the
-        socket is read as fast as data arrive, each chunk is told in a
-        `SocketDataEvent`, and the readable is locked. SocketError (code "state")
-        if it is locked by somebody else.
-        """
-        if self._listeners is _NOBODY:
-            self._listeners = {}
-        before = "data" in self._listeners
-        super().addEventListener(type, callback, options, once=once, signal=signal)
-        if "data" in self._listeners and not before:
-            try:
-                extras_of(self._socket).pump = DataPump(self._socket)
-            except SocketError:
-                del self._listeners["data"]
-                raise
-
-    def removeEventListener(self, type: str, callback: EventListener | None, /) -> None:
-        super().removeEventListener(type, callback)
-        extras = self._extras
-        if extras is not None and "data" not in self._listeners:
+    def _unheard(self, type: str) -> None:
+        if type == "data":
+            extras = extras_of(self._socket)
             pump, extras.pump = extras.pump, None
             if pump is not None:
                 pump.stop()
-
-    add_event_listener = addEventListener
-    remove_event_listener = removeEventListener
