@@ -31,22 +31,24 @@ ANSWER = (
 
 async def answer(socket: Socket) -> None:
     """One request and its answer, which tells the server name."""
-    head = b""
-    reader = socket.readable.getReader()
-    while not head.endswith(b"\r\n\r\n"):
-        value, done = await reader.read()
-        if done:
-            break
-        head += value
-    info = await socket.opened
-    tls = socket.tls_info()
-    name = (tls and tls.server_name) or "nobody"
-    body = f"hello {name}\n".encode() * 1000
-    protocol = (info.alpn or "none").encode()
-    # A client that did not like our certificate has left.
-    with contextlib.suppress(TypeError):
-        await socket.writable.getWriter().write(ANSWER % (len(body), protocol, body))
-    await socket.close()
+    async with socket:
+        head = b""
+        reader = socket.readable.getReader()
+        while not head.endswith(b"\r\n\r\n"):
+            value, done = await reader.read()
+            if done:
+                break
+            head += value
+        info = await socket.opened
+        tls = socket.tls_info()
+        name = (tls and tls.server_name) or "nobody"
+        body = f"hello {name}\n".encode() * 1000
+        protocol = (info.alpn or "none").encode()
+        # A client that did not like our certificate has left.
+        with contextlib.suppress(TypeError):
+            await socket.writable.getWriter().write(
+                ANSWER % (len(body), protocol, body)
+            )
 
 
 @contextlib.asynccontextmanager
