@@ -7,6 +7,9 @@ NATIVE := wsockets/bridge/_native.abi3.so
 # What the compiler may not let pass; -fanalyzer is gcc's.
 STRICT := -Wall -Wextra -Werror $(shell $(CC) -fanalyzer -E - </dev/null >/dev/null 2>&1 && echo -fanalyzer)
 PYTEST := $(BIN)/python -m pytest
+# One more try where a program or the machine was slow, shown with its traceback at the
+# end; not for a crash, and not for more than three. `make stress` gives none.
+PATIENTLY := --reruns 1 --max-suite-reruns 3 --rerun-show-tracebacks
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -22,7 +25,7 @@ demo: $(VENV)/.demo ## connect, TLS, STARTTLS, a tunnel, errors, against embedde
 
 test: debian implementations lint typecheck check sanitize ## every check; may install Debian packages
 check: $(VENV)/.dev native ## the tests alone, with the coverage gate
-	$(PYTEST) -n $(WORKERS) --dist loadgroup --cov --cov-report=term-missing
+	$(PYTEST) $(PATIENTLY) -n $(WORKERS) --dist loadgroup --cov --cov-report=term-missing
 
 native: $(NATIVE) ## the native engine of bridges, for this source tree
 
@@ -35,9 +38,9 @@ ADDRESS := packets stop tls endings sink_errors damage connection_errors shared_
 THREAD := stop time endings
 
 sanitize: $(NATIVE) ## the native engine under sanitizers, and a little fuzzing
-	tools/sanitize.sh $(BIN)/python address -n $(WORKERS) -k native \
+	tools/sanitize.sh $(BIN)/python address $(PATIENTLY) -n $(WORKERS) -k native \
 		$(ADDRESS:%=tests/bridge/test_%.py)
-	tools/sanitize.sh $(BIN)/python thread -n $(WORKERS) -k native \
+	tools/sanitize.sh $(BIN)/python thread $(PATIENTLY) -n $(WORKERS) -k native \
 		$(THREAD:%=tests/bridge/test_%.py)
 	tools/sanitize.sh $(BIN)/python fuzz 20
 
