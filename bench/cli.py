@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 import click
@@ -20,6 +22,7 @@ from rich.progress import (
 
 from bench import (
     arrivals,
+    bridging,
     install,
     namespace,
     plot,
@@ -29,49 +32,136 @@ from bench import (
     session,
     show,
 )
-from bench.bridges import BRIDGES, chosen
-from bench.plan import CLIENTS, HERE, MEASURES, client_named
+from bench.bridges import BRIDGES, Bridge, chosen
+from bench.plan import CLIENTS, HERE, MEASURES, Client, Measure, client_named
 from bench.run import BenchError, Pin, site
 
 RESULTS = HERE / "results"
-MEASURE_NAMES = [each.name for each in MEASURES]
-CLIENT_NAMES = [each.name for each in CLIENTS]
+
+C = TypeVar("C", bound=Client)
+Command = Callable[..., None]
+
+
+@attrs.frozen
+class Request:
+    """What is to be measured, how, and where the figures go."""
+
+    only: tuple[str, ...]
+    names: tuple[str, ...]
+    repeats: int
+    quick: bool
+    pin: Pin
+    out: Path
+    update: bool
+
+    def among(self, programs: Iterable[C]) -> list[C]:
+        """Those of `programs` that were asked for, or all."""
+        return [each for each in programs if not self.names or each.name in self.names]
+
+
+def requested(
+    programs: Sequence[Client],
+    measures: Sequence[Measure] | None = None,
+    *,
+    one: str,
+    repeats: tuple[int, int],
+    pin: Pin,
+    parties: str,
+    result: str,
+) -> Callable[[Command], Command]:
+    """Give a command the options that all have, as its Request.
+
+    `one` is what one of the programs is called, and `parties` who is pinned.
+    `repeats` is the default, and that of a quick run. Where `measures` are not
+    given, the command looks at the names itself.
+    """
+    usual, hasty = repeats
+    prefixes = " or those whose names begin so (bulk, tunnel, idle, packets …);"
+    options = (
+        click.option(
+            "--only",
+            multiple=True,
+            type=measures and click.Choice([each.name for each in measures]),
+            help=f"Only this measure{';' if measures else ',' + prefixes}"
+            " may be given several times.",
+        ),
+        click.option(
+            f"--{one}",
+            "names",
+            multiple=True,
+            type=click.Choice([each.name for each in programs]),
+            help=f"Only this {one}; may be given several times.",
+        ),
+        click.option(
+            "--repeats",
+            type=click.IntRange(1),
+            help=f"Default {usual}; with --quick {hasty}.",
+        ),
+        click.option(
+            "--quick", is_flag=True, help="A tenth of the work: a look, no figures."
+        ),
+        click.option(
+            "--pin",
+            type=click.Choice(["same", "apart", "free"]),
+            default=pin,
+            show_default=True,
+            help=f"{parties} on the same CPU, on different ones, or anywhere.",
+        ),
+        click.option(
+            "--out",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="The JSON file; the picture goes beside it. Default"
+            f" results/{result}, or results/partial.json where not everything is run.",
+        ),
+        click.option(
+            "--update",
+            is_flag=True,
+            help="Put what is measured in place of the same measures of the result"
+            " file and keep its others.",
+        ),
+    )
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(
+            *arguments: object,
+            only: tuple[str, ...],
+            names: tuple[str, ...],
+            repeats: int | None,
+            quick: bool,
+            pin: Pin,
+            out: Path | None,
+            update: bool,
+            **others: object,
+        ) -> None:
+            whole = update or not (only or names or quick)
+            request = Request(
+                only=only,
+                names=names,
+                repeats=repeats or (hasty if quick else usual),
+                quick=quick,
+                pin=pin,
+                out=out or RESULTS / (result if whole else "partial.json"),
+                update=update,
+            )
+            command(*arguments, request, **others)
+
+        for option in reversed(options):
+            run = option(run)
+        return run
+
+    return decorate
 
 
 @click.group(invoke_without_command=True)
-@click.option(
-    "--only",
-    multiple=True,
-    type=click.Choice(MEASURE_NAMES),
-    help="Only this measure; may be given several times.",
-)
-@click.option(
-    "--client",
-    "names",
-    multiple=True,
-    type=click.Choice(CLIENT_NAMES),
-    help="Only this client; may be given several times.",
-)
-@click.option("--repeats", type=click.IntRange(1), help="Default 9; with --quick 2.")
-@click.option("--quick", is_flag=True, help="A tenth of the work: a look, no figures.")
-@click.option(
-    "--pin",
-    type=click.Choice(["same", "apart", "free"]),
-    default="same",
-    show_default=True,
-    help="Clients and peer on the same CPU, on different ones, or anywhere.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The JSON file; the picture goes beside it. Default results/sockets.json,"
-    " or results/partial.json where not everything is run.",
-)
-@click.option(
-    "--update",
-    is_flag=True,
-    help="Put what is measured in place of the same measures of the result file and"
-    " keep its others.",
+@requested(
+    CLIENTS,
+    MEASURES,
+    one="client",
+    repeats=(9, 2),
+    pin="same",
+    parties="Clients and peer",
+    result="sockets.json",
 )
 @click.option(
     "--profile",
@@ -83,47 +173,38 @@ CLIENT_NAMES = [each.name for each in CLIENTS]
 )
 @click.pass_context
 def main(
-    context: click.Context,
-    only: tuple[str, ...],
-    names: tuple[str, ...],
-    repeats: int | None,
-    quick: bool,
-    pin: Pin,
-    out: Path | None,
-    update: bool,
-    profile: profiling.Profiler | None,
+    context: click.Context, request: Request, profile: profiling.Profiler | None
 ) -> None:
     """Measure what sockets cost their client, beside other libraries."""
     if context.invoked_subcommand is not None:
         return
     console = Console()
-    measures = [each for each in MEASURES if not only or each.name in only]
+    measures = [
+        each for each in MEASURES if not request.only or each.name in request.only
+    ]
     if profile is not None:
-        wanted = [client_named(each) for each in names or (show.SUBJECT,)]
+        wanted = [client_named(each) for each in request.names or (show.SUBJECT,)]
         try:
-            with site(pin) as where:
+            with site(request.pin) as where:
                 for measure in measures:
                     for client in wanted:
                         profiling.profile(client, measure, where, profile, console)
         except BenchError as error:
             raise click.ClickException(str(error)) from error
         return
-    clients = [each for each in CLIENTS if not names or each.name in names]
-    repeats = repeats or (2 if quick else 9)
-    whole = update or not (only or names or quick)
-    out = out or RESULTS / ("sockets.json" if whole else "partial.json")
-    titles = {client.name: client.title for client in clients}
-    with ticking(session.steps(measures, clients, repeats), console, titles) as each:
+    clients = request.among(CLIENTS)
+    steps = session.steps(measures, clients, request.repeats)
+    with ticking(steps, console, clients) as each:
         found = session.perform(
             measures,
             clients,
-            repeats=repeats,
-            quick=quick,
-            pin=pin,
+            repeats=request.repeats,
+            quick=request.quick,
+            pin=request.pin,
             tick=each.tick,
             report=each.report,
         )
-    write(found, out, console, update=update)
+    write(found, request, console)
 
 
 @attrs.frozen
@@ -136,9 +217,10 @@ class Ticking:
 
 @contextlib.contextmanager
 def ticking(
-    steps: int, console: Console, titles: Mapping[str, str]
+    steps: int, console: Console, programs: Iterable[Client]
 ) -> Iterator[Ticking]:
     """A bar for the steps, and each section as soon as it is complete."""
+    titles = {each.name: each.title for each in programs}
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -158,10 +240,10 @@ def ticking(
         )
 
 
-def write(found: results.Results, out: Path, console: Console, *, update: bool) -> None:
+def write(found: results.Results, request: Request, console: Console) -> None:
     """Write the result file and its picture; exit with 1 if anything failed."""
-    failed = any(section.failed for section in found.sections)
-    if update and out.exists():
+    out, failed = request.out, any(section.failed for section in found.sections)
+    if request.update and out.exists():
         try:
             found = results.merge(results.load(out), found)
         except ValueError as error:
@@ -174,143 +256,66 @@ def write(found: results.Results, out: Path, console: Console, *, update: bool) 
 
 
 @main.command()
-@click.option(
-    "--only",
-    multiple=True,
-    help="Only this measure, or those whose names begin so (bulk, tunnel, idle,"
-    " packets …); may be given several times.",
+@requested(
+    BRIDGES,
+    one="peer",
+    repeats=(5, 1),
+    pin="apart",
+    parties="Bridge and ends",
+    result="bridge.json",
 )
-@click.option(
-    "--peer",
-    "names",
-    multiple=True,
-    type=click.Choice([each.name for each in BRIDGES]),
-    help="Only this program; may be given several times.",
-)
-@click.option("--repeats", type=click.IntRange(1), help="Default 5; with --quick 1.")
-@click.option("--quick", is_flag=True, help="A tenth of the work: a look, no figures.")
-@click.option(
-    "--pin",
-    type=click.Choice(["same", "apart", "free"]),
-    default="apart",
-    show_default=True,
-    help="Bridge and ends on the same CPU, on different ones, or anywhere.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The JSON file; the picture goes beside it. Default results/bridge.json,"
-    " or results/partial.json where not everything is run.",
-)
-@click.option(
-    "--update",
-    is_flag=True,
-    help="Put what is measured in place of the same measures of the result file and"
-    " keep its others.",
-)
-def bridge(
-    only: tuple[str, ...],
-    names: tuple[str, ...],
-    repeats: int | None,
-    quick: bool,
-    pin: Pin,
-    out: Path | None,
-    update: bool,
-) -> None:
+def bridge(request: Request) -> None:
     """Measure what it costs to forward between a connection and something else."""
     console = Console()
     try:
-        measures = chosen(only)
+        measures = chosen(request.only)
     except KeyError as error:
         raise click.BadParameter(f"no measure begins with {error}") from error
-    bridges = [each for each in BRIDGES if not names or each.name in names]
-    repeats = repeats or (1 if quick else 5)
-    whole = update or not (only or names or quick)
-    out = out or RESULTS / ("bridge.json" if whole else "partial.json")
     try:
         namespace.enter()
     except namespace.NamespaceError as error:
         console.print(f"no namespace, so no tunnels: {error}", markup=False)
-    titles = {each.name: each.title for each in bridges}
-    steps = session.bridge_steps(measures, bridges, repeats)
-    with ticking(steps, console, titles) as each:
-        found = session.perform_bridges(
-            measures,
-            bridges,
-            repeats=repeats,
-            quick=quick,
-            pin=pin,
-            tick=each.tick,
-            report=each.report,
-        )
-    write(found, out, console, update=update)
+    forward(request, measures, BRIDGES, bridging.trial, console)
 
 
 @main.command()
-@click.option(
-    "--only",
-    multiple=True,
-    type=click.Choice([each.name for each in servers.MEASURES]),
-    help="Only this measure; may be given several times.",
+@requested(
+    servers.SERVERS,
+    servers.MEASURES,
+    one="peer",
+    repeats=(7, 1),
+    pin="apart",
+    parties="Server and clients",
+    result="server.json",
 )
-@click.option(
-    "--peer",
-    "names",
-    multiple=True,
-    type=click.Choice([each.name for each in servers.SERVERS]),
-    help="Only this program; may be given several times.",
-)
-@click.option("--repeats", type=click.IntRange(1), help="Default 7; with --quick 1.")
-@click.option("--quick", is_flag=True, help="A tenth of the work: a look, no figures.")
-@click.option(
-    "--pin",
-    type=click.Choice(["same", "apart", "free"]),
-    default="apart",
-    show_default=True,
-    help="Server and clients on the same CPU, on different ones, or anywhere.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The JSON file; the picture goes beside it. Default results/server.json,"
-    " or results/partial.json where not everything is run.",
-)
-@click.option(
-    "--update",
-    is_flag=True,
-    help="Put what is measured in place of the same measures of the result file and"
-    " keep its others.",
-)
-def server(
-    only: tuple[str, ...],
-    names: tuple[str, ...],
-    repeats: int | None,
-    quick: bool,
-    pin: Pin,
-    out: Path | None,
-    update: bool,
-) -> None:
+def server(request: Request) -> None:
     """Measure what it costs to accept connections, and to shake hands."""
-    console = Console()
-    measures = servers.chosen(only)
-    programs = [each for each in servers.SERVERS if not names or each.name in names]
-    repeats = repeats or (1 if quick else 7)
-    whole = update or not (only or names or quick)
-    out = out or RESULTS / ("server.json" if whole else "partial.json")
-    titles = {each.name: each.title for each in programs}
-    steps = session.bridge_steps(measures, programs, repeats)
-    with ticking(steps, console, titles) as each:
+    measures = servers.chosen(request.only)
+    forward(request, measures, servers.SERVERS, arrivals.trial, Console())
+
+
+def forward(
+    request: Request,
+    measures: Sequence[Measure],
+    every: Sequence[Bridge],
+    attempt: session.Attempt,
+    console: Console,
+) -> None:
+    """Run programs that others talk to, and write what was found."""
+    programs = request.among(every)
+    steps = session.bridge_steps(measures, programs, request.repeats)
+    with ticking(steps, console, programs) as each:
         found = session.perform_bridges(
             measures,
             programs,
-            repeats=repeats,
-            quick=quick,
-            pin=pin,
+            repeats=request.repeats,
+            quick=request.quick,
+            pin=request.pin,
             tick=each.tick,
             report=each.report,
-            attempt=arrivals.trial,
+            attempt=attempt,
         )
-    write(found, out, console, update=update)
+    write(found, request, console)
 
 
 def draw(path: Path, console: Console) -> None:

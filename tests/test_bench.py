@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ from bench import plan, results, session
 from bench.plan import Client, Measure
 from bench.results import Figure, Results, Section
 from bench.run import BenchError, Site, run, site
+from tests.bench_command import bench
 
 CLIENTS = ("wsockets", "trio")
 MEASURES = ("roundtrip-tls", "receive-plain", "send-tls", "connect-resumed")
@@ -180,16 +179,7 @@ def test_sections_that_were_run_otherwise_do_not_mix(found: Results) -> None:
 
 
 def test_the_command_prints_a_file_and_draws_it(written: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", "show", str(written)],
-        cwd=plan.ROOT,
-        env={**os.environ, "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=True,
-    )
-    assert "64-byte round trip, TLS 1.3" in done.stdout
+    assert "64-byte round trip, TLS 1.3" in bench("show", written)
     assert written.with_suffix(".svg").read_text().startswith("<?xml")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from bench import bridges, plan, results, session, tunnel, usage
+from bench import bridges, results, session, tunnel, usage
 from bench.bridges import Bridge
 from bench.bridging import Ground, ground, running, trial
 from bench.clients.pump import Cutter
@@ -21,6 +20,7 @@ from bench.plan import Measure
 from bench.results import Figure, Section
 from bench.run import BenchError
 from bench.show import goal_line
+from tests.bench_command import bench
 
 HOST = str(ipaddress.IPv6Address(tunnel.TARGET))
 
@@ -274,21 +274,12 @@ def test_the_command_measures_draws_and_has_a_device_of_its_own(
     out = tmp_path / "found.json"
     only = ["--only", "bulk-decrypt", "--only", "tunnel-write"]
     only += ["--peer", "asyncio", "--repeats", "1"]
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", "bridge", *only, "--quick", "--out", str(out)],
-        cwd=plan.ROOT,
-        env={**os.environ, "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    said = bench("bridge", *only, "--quick", "--out", out)
     data = json.loads(out.read_text())
     assert set(data["measures"]) == {"bulk-decrypt", "tunnel-write"}
     assert set(data["clients"]) == {"asyncio"}
     for measure in data["measures"].values():
         assert measure["figures"]["asyncio"]["median"] > 0
-    assert "TLS 1.2 to TUN" in done.stdout
+    assert "TLS 1.2 to TUN" in said
     assert out.with_suffix(".svg").read_text().startswith("<?xml")
     assert results.load(out).sections[1].reference == "asyncio"

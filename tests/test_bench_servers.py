@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bench import arrivals, plan, results, servers, session
+from bench import arrivals, results, servers, session
 from bench.bridges import Bridge
 from bench.bridging import Ground, ground, running
 from bench.plan import Measure
 from bench.run import BenchError
+from tests.bench_command import bench
 
 PYTHON = [each.name for each in servers.SERVERS if "_server" in "".join(each.command())]
 
@@ -133,25 +132,14 @@ def test_servers_end_with_their_standard_input(name: str, where: Ground) -> None
 def test_the_command_measures_and_draws(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     peers = ["--peer", "wsockets", "--peer", "trio", "--peer", "asyncio"]
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "bench", "server", "--quick", *peers),
-            *("--only", "accept", "--only", "handshake", "--out", str(out)),
-        ],
-        cwd=plan.ROOT,
-        env={**os.environ, "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    only = ["--only", "accept", "--only", "handshake"]
+    said = bench("server", "--quick", *peers, *only, "--out", out)
     data = json.loads(out.read_text())
     assert set(data["measures"]) == {"accept", "handshake"}
     for measure in data["measures"].values():
         assert set(measure["figures"]) == {"wsockets", "trio", "asyncio"}
         assert all(each["median"] > 0 for each in measure["figures"].values())
-    assert "TLS 1.3 handshake" in done.stdout
+    assert "TLS 1.3 handshake" in said
     assert out.with_suffix(".svg").read_text().startswith("<?xml")
     # What was measured before can be measured anew.
     found = results.load(out)
