@@ -51,14 +51,14 @@ def connections(server: socket.socket) -> int:
 
 
 @contextmanager
-def black_hole(ip: str = "127.0.0.1") -> Iterator[socket.socket]:
+def black_hole(ip: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
     """A listener that answers no SYN, as its backlog is full.
 
     Once the test has accepted a connection it answers, from the next
     retransmission on (after about a second).
     """
     with (
-        socket.create_server((ip, 0), backlog=0) as server,
+        socket.create_server((ip, port), backlog=0) as server,
         socket.create_connection(server.getsockname()),
     ):
         server.setblocking(False)

@@ -409,9 +409,10 @@ async def test_of_mixed_addresses_only_the_allowed_is_dialled(
 async def test_the_second_address_of_a_race_is_judged_too(
     autojump_clock: MockClock,
 ) -> None:
-    with black_hole("127.0.0.2") as silent:
-        port = silent.getsockname()[1]
-        with listener("127.0.0.1", port) as private:
+    # What is free at 127.0.0.1 is free at an address that nobody else uses.
+    with listener("127.0.0.1") as private:
+        port = private.getsockname()[1]
+        with black_hole("127.0.0.2", port):
             names = Names([(V4, "127.0.0.2"), (V4, "127.0.0.1")])
             policy = Allow("127.0.0.2")
             address = SocketAddress("public.example", port)
