@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from tests import certificates
-from tests.loopback import Peer, Secure, listening
+from tests.loopback import Peer, Secure, listening, met
 from wsockets import Socket
 
 __all__ = ["constructed", "remote"]
@@ -27,12 +27,5 @@ async def constructed(
         members.setdefault("type", "tls" if secure == "on" else "tcp")
         members.setdefault("remote", remote(port, secure))
         made = Socket(ca=certificates.authority().pem, **members)
-        peer = Peer(await listener.accept())
-        if secure == "on":
-            await peer.secure()
-        try:
-            await made.opened
+        async with met(made, listener, secure) as peer:
             yield made, peer
-        finally:
-            made.close(ConnectionAbortedError("the test is over"))
-            await peer.close()

@@ -31,6 +31,7 @@ __all__ = [
     "connected",
     "failure",
     "listening",
+    "met",
     "server_context",
     "settle",
     "starttls",
@@ -117,6 +118,20 @@ async def listening() -> AsyncIterator[tuple[Listener, int]]:
 
 
 @contextlib.asynccontextmanager
+async def met(made: Socket, listener: Listener, secure: Secure) -> AsyncIterator[Peer]:
+    """Whom a socket that is being opened gets to; both are closed at the end."""
+    peer = Peer(await listener.accept())
+    if secure == "on":
+        await peer.secure()
+    try:
+        await made.opened
+        yield peer
+    finally:
+        made.close(ConnectionAbortedError("the test is over"))
+        await peer.close()
+
+
+@contextlib.asynccontextmanager
 async def connected(
     secure: Secure = "off",
     *,
@@ -135,17 +150,8 @@ async def connected(
             secureTransport=members.pop("secureTransport", secure),
             **members,
         )
-        stream: Any = await listener.accept()
-        if secure == "on":
-            stream = SSLStream(stream, server_context(), server_side=True)
-            await stream.do_handshake()
-        peer = Peer(stream)
-        try:
-            await made.opened
+        async with met(made, listener, secure) as peer:
             yield made, peer
-        finally:
-            made.close(ConnectionAbortedError("the test is over"))
-            await peer.close()
 
 
 async def failure(promise: Awaitable[object]) -> SocketError:

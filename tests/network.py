@@ -24,6 +24,7 @@ __all__ = [
     "connections",
     "in_own_network",
     "listener",
+    "tcp_pair",
     "watched",
 ]
 
@@ -37,6 +38,18 @@ def listener(ip: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
     with socket.create_server((ip, port), family=family) as server:
         server.setblocking(False)
         yield server
+
+
+def tcp_pair(
+    ip: str = "127.0.0.1", *, receive_buffer: int | None = None
+) -> tuple[socket.socket, socket.socket]:
+    """The two ends of a TCP connection, which are the caller's."""
+    with listener(ip) as server:
+        if receive_buffer is not None:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        near = socket.create_connection(server.getsockname()[:2])
+        far, _ = server.accept()
+    return near, far
 
 
 def connections(server: socket.socket) -> int:

@@ -29,6 +29,7 @@ import pytest
 from tests import certificates, loops
 from tests.leaks import few_descriptors
 from tests.loopback import Peer, Secure, binding, connected, listening, settle
+from tests.network import tcp_pair
 from tests.wires import SocketStream
 from wsockets import (
     AbortController,
@@ -1049,9 +1050,7 @@ def test_the_end_of_the_event_loop_is_no_end_in_good_order_for_the_peer(
         near.bridge(sink).start()
         await settle()
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        ours = socket.create_connection(server.getsockname())
-        theirs, _ = server.accept()
+    ours, theirs = tcp_pair()
     with theirs:
         loops.run(loop, main)
         # What was under way is lost.

@@ -15,11 +15,10 @@ import pytest
 import trio
 import trio.testing
 
-from tests import certificates, loops
+from tests import certificates, loops, network
 from tests.leaks import Snapshot, left_behind, tasks
 from tests.loopback import Peer, server_context, settle
 from tests.naming import named
-from tests.network import listener
 from tests.wires import SocketStream, SSLStream
 from wsockets import (
     AbortController,
@@ -47,9 +46,7 @@ SERVER: dict[str, Any] = {
 @contextmanager
 def tcp_pair(ip: str = "127.0.0.1") -> Iterator[tuple[_socket.socket, _socket.socket]]:
     """Two sockets connected with each other, closed at the end if they are ours."""
-    with listener(ip) as server:
-        near = _socket.create_connection(server.getsockname()[:2])
-        far, _ = server.accept()
+    near, far = network.tcp_pair(ip)
     with near, far:
         yield near, far
 

@@ -23,6 +23,7 @@ from OpenSSL._util import ffi, lib
 
 from tests import certificates
 from tests.loopback import Secure, server_context
+from tests.network import tcp_pair
 from wsockets import SessionCache, SocketError, TlsOptions
 from wsockets.connection import Connection, PlainConnection, TlsConnection
 from wsockets.runtime.gate import Want
@@ -138,11 +139,7 @@ def sockets(
     if family == "unix":
         near, far = socket.socketpair()
     else:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            if buffer is not None:
-                server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-            near = socket.create_connection(server.getsockname())
-            far, _ = server.accept()
+        near, far = tcp_pair(receive_buffer=buffer)
         near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if buffer is not None:
         near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.network import tcp_pair
 from wsockets.early import stats
 from wsockets.early.stats import SocketStats, idle_seconds, read_stats
 
@@ -16,14 +17,13 @@ NO_LINGER = b"\1\0\0\0\0\0\0\0"
 @pytest.fixture
 def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
     """Two ends of a TCP connection, with three bytes under way each way."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(server.getsockname()) as one:
-            with server.accept()[0] as other:
-                one.sendall(b"abc")
-                other.sendall(b"def")
-                assert one.recv(3, socket.MSG_WAITALL) == b"def"
-                assert other.recv(3, socket.MSG_WAITALL) == b"abc"
-                yield one, other
+    one, other = tcp_pair()
+    with one, other:
+        one.sendall(b"abc")
+        other.sendall(b"def")
+        assert one.recv(3, socket.MSG_WAITALL) == b"def"
+        assert other.recv(3, socket.MSG_WAITALL) == b"abc"
+        yield one, other
 
 
 Ends = tuple[socket.socket, socket.socket]

@@ -12,7 +12,7 @@ import pytest
 
 from tests import certificates, loops
 from tests.early import constructed, remote
-from tests.loopback import Secure, connected, failure, listening, settle
+from tests.loopback import Peer, Secure, connected, failure, listening, settle
 from tests.naming import named
 from wsockets import Socket, SocketDataEvent, SocketError, adopt, listen
 
@@ -26,6 +26,13 @@ def waiting(sock: _socket.socket) -> int:
     count = array.array("i", [0])
     fcntl.ioctl(sock, termios.FIONREAD, count)
     return count[0]
+
+
+async def securing_fails(peer: Peer) -> None:
+    """The peer is ready to upgrade, and the socket breaks it off."""
+    with pytest.raises(loops.BrokenResourceError):
+        await peer.secure()
+        await peer.receive()
 
 
 class TestOptionsOfTheSystem:
@@ -194,13 +201,7 @@ class TestUpgrading:
         async with constructed() as (socket, peer):
             upgraded = socket.update(type="other", servername="localhost")
             async with loops.open_nursery() as nursery:
-
-                @nursery.start_soon
-                async def serve() -> None:
-                    with pytest.raises(loops.BrokenResourceError):
-                        await peer.secure()
-                        await peer.receive()
-
+                nursery.start_soon(securing_fails, peer)
                 assert (await failure(upgraded)).code == "alpn"
                 await socket.closed
 
@@ -343,13 +344,7 @@ class TestEndingMeanwhile:
         async with constructed() as (socket, peer):
             upgraded = socket.update(type="tls", servername="other.example")
             async with loops.open_nursery() as nursery:
-
-                @nursery.start_soon
-                async def serve() -> None:
-                    with pytest.raises(loops.BrokenResourceError):
-                        await peer.secure()
-                        await peer.receive()
-
+                nursery.start_soon(securing_fails, peer)
                 error = await failure(upgraded)
                 assert error.code == "tls-verify"
                 assert await reading_fails(socket) is error

@@ -20,6 +20,7 @@ from tests import loops
 from tests.leaks import few_descriptors
 from tests.loopback import Peer, Secure, connected
 from tests.loops import settle
+from tests.network import tcp_pair
 from tests.wires import SocketStream
 from wsockets import AbortSignal, Promise, Socket, adopt, from_fd, to_fd
 from wsockets.ferry import Link, ferry_between
@@ -477,9 +478,7 @@ def test_the_end_of_the_event_loop_is_no_end_in_good_order_for_the_peer(
         held.extend((near, from_fd(source).pipeTo(near.writable)))
         await until(lambda: is_carried(near))
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        ours = socket.create_connection(server.getsockname())
-        theirs, _ = server.accept()
+    ours, theirs = tcp_pair()
     with theirs:
         loops.run(loop, main)
         with pytest.raises(ConnectionResetError):

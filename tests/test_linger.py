@@ -21,6 +21,7 @@ import wsockets.linger
 from tests import loops
 from tests.leaks import Snapshot, left_behind, tasks
 from tests.loopback import Secure, connected
+from tests.network import tcp_pair
 from wsockets.linger import linger
 from wsockets.runtime import Runtime, current
 
@@ -59,12 +60,7 @@ class Noted(socket.socket):
 @contextlib.contextmanager
 def pair(family: Family = "tcp") -> Iterator[tuple[Noted, socket.socket]]:
     """A socket to linger and its peer, both closed at the end."""
-    if family == "unix":
-        near, far = socket.socketpair()
-    else:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            near = socket.create_connection(server.getsockname())
-            far, _ = server.accept()
+    near, far = socket.socketpair() if family == "unix" else tcp_pair()
     far.settimeout(20)
     with Noted(near) as noted, far:
         yield noted, far

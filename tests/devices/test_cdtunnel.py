@@ -25,7 +25,7 @@ from tests.devices.device import (
     Security,
     credentials,
 )
-from tests.network import in_own_network
+from tests.network import in_own_network, tcp_pair
 from wsockets import Socket, SocketError
 
 pytestmark = [pytest.mark.every_loop, pytest.mark.usefixtures("engine")]
@@ -42,12 +42,7 @@ def security(request: pytest.FixtureRequest) -> Security:
 @contextlib.contextmanager
 def pair(family: str = "unix") -> Iterator[tuple[socket.socket, Device]]:
     """A stream, as usbmuxd gives it, and the device at its other end."""
-    if family == "unix":
-        near, far = socket.socketpair()
-    else:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            near = socket.create_connection(server.getsockname())
-            far, _ = server.accept()
+    near, far = socket.socketpair() if family == "unix" else tcp_pair()
     with near, far:
         yield near, Device(far)
 
