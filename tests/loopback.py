@@ -22,12 +22,20 @@ import pytest
 from tests import certificates
 from tests.loops import settle
 from tests.wires import Listener, SocketStream, SSLStream, listen_tcp
-from wsockets import Binding, Socket, SocketError, TlsOptions
+from wsockets import (
+    Binding,
+    Promise,
+    Socket,
+    SocketError,
+    TlsOptions,
+    WritableStreamDefaultWriter,
+)
 
 __all__ = [
     "Peer",
     "Secure",
     "binding",
+    "clog",
     "connected",
     "failure",
     "listening",
@@ -152,6 +160,17 @@ async def connected(
         )
         async with met(made, listener, secure) as peer:
             yield made, peer
+
+
+def clog(
+    socket: Socket, size: int = 64 << 20
+) -> tuple[WritableStreamDefaultWriter, Promise[None]]:
+    """A writer whose socket takes no more, and the write that is under way.
+
+    The kernel lets the buffers of both ends grow, but never to 64 MiB.
+    """
+    writer = socket.writable.getWriter()
+    return writer, writer.write(bytes(size))
 
 
 async def failure(promise: Awaitable[object]) -> SocketError:

@@ -11,6 +11,7 @@ from tests import certificates, loops
 from tests.loopback import (
     Peer,
     binding,
+    clog,
     connected,
     failure,
     listening,
@@ -127,9 +128,7 @@ class TestStartTls:
 
     async def test_where_the_queue_cannot_be_sent_the_new_one_fails(self) -> None:
         async with starttls() as (socket, peer):
-            writer = socket.writable.getWriter()
-            while (writer.desiredSize or 0) > 0:
-                writing = writer.write(bytes(1 << 20))
+            _, writing = clog(socket)
             upgraded = socket.startTls()
             await settle()
             peer.reset()

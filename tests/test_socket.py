@@ -15,6 +15,7 @@ from tests.loopback import (
     Peer,
     Secure,
     binding,
+    clog,
     connected,
     failure,
     listening,
@@ -269,11 +270,8 @@ class TestClosing:
 
     async def test_a_reason_resets_the_connection(self, secure: Secure) -> None:
         async with connected(secure) as (socket, peer):
-            reader = socket.readable.getReader()
-            writer = socket.writable.getWriter()
-            reading = reader.read()
-            while (writer.desiredSize or 0) > 0:
-                writing = writer.write(bytes(1 << 20))
+            reading = socket.readable.getReader().read()
+            writer, writing = clog(socket)
             await socket.close("stop")
             assert await reading == (None, True)
             for promise in (writing, writer.closed, writer.write(b"x")):
@@ -319,9 +317,7 @@ class TestClosing:
         self, secure: Secure
     ) -> None:
         async with connected(secure) as (socket, peer):
-            writer = socket.writable.getWriter()
-            while (writer.desiredSize or 0) > 0:
-                writing = writer.write(bytes(1 << 20))
+            _, writing = clog(socket)
             with loops.move_on_after(0.01) as scope:
                 await socket.close()
             assert scope.cancelled_caught
@@ -332,9 +328,7 @@ class TestClosing:
 
     async def test_a_peer_that_takes_nothing_is_given_up(self, secure: Secure) -> None:
         async with connected(secure, closeTimeout=0.05) as (socket, _):
-            writer = socket.writable.getWriter()
-            while (writer.desiredSize or 0) > 0:
-                writing = writer.write(bytes(1 << 20))
+            _, writing = clog(socket)
             await settle()
             await socket.close()
             error = await failure(writing)
@@ -343,9 +337,7 @@ class TestClosing:
 
     async def test_a_reason_overtakes_a_flushing_close(self) -> None:
         async with connected() as (socket, _):
-            writer = socket.writable.getWriter()
-            while (writer.desiredSize or 0) > 0:
-                writing = writer.write(bytes(1 << 20))
+            _, writing = clog(socket)
             closed = socket.close()
             assert closed._is_pending()
             await socket.close("now")
@@ -356,9 +348,7 @@ class TestClosing:
         self, secure: Secure
     ) -> None:
         async with connected(secure) as (socket, peer):
-            writer = socket.writable.getWriter()
-            while (writer.desiredSize or 0) > 0:
-                writer.write(bytes(1 << 20))
+            writer, _ = clog(socket, 8 << 20)
             ending = writer.close()
             closed = socket.close()
             await peer.receive_to_end()
@@ -663,11 +653,11 @@ class TestTheText:
             assert socket._connection is not None
             sock = socket._connection.socket
             reader = socket.readable.getReader()
-            writer = socket.writable.getWriter()
             if call == "flush":
-                while (writer.desiredSize or 0) > 0:
-                    writer.write(bytes(1 << 20))
+                writer, _ = clog(socket)
                 await settle()
+            else:
+                writer = socket.writable.getWriter()
             peer.reset()
             if call == "read":
                 await failure(reader.read())

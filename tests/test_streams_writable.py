@@ -10,11 +10,10 @@ import anyio
 import pytest
 
 from tests import loops
-from tests.loopback import Peer, Secure, connected
+from tests.loopback import Peer, Secure, clog, connected
 from wsockets import (
     AbortError,
     Promise,
-    Socket,
     SocketError,
     WritableStream,
     WritableStreamDefaultWriter,
@@ -23,15 +22,6 @@ from wsockets import (
 pytestmark = pytest.mark.every_loop
 
 BULK = 16 << 20  # more than the kernel keeps for two ends
-
-
-async def clog(socket: Socket) -> tuple[WritableStreamDefaultWriter, Promise[None]]:
-    """A writer whose socket takes no more, and a write that is queued."""
-    writer = socket.writable.getWriter()
-    while True:
-        promise = writer.write(bytes(1 << 20))
-        if (writer.desiredSize or 0) <= 0:
-            return writer, promise
 
 
 async def test_a_write_arrives_and_resolves(secure: Secure) -> None:
@@ -120,7 +110,7 @@ async def test_a_cancelled_write_awaiter_detaches_and_the_write_completes(
     secure: Secure,
 ) -> None:
     async with connected(secure) as (socket, peer):
-        writer, queued = await clog(socket)
+        writer, queued = clog(socket, BULK)
         with loops.move_on_after(0.001) as scope:
             await queued
         assert scope.cancelled_caught
@@ -137,7 +127,7 @@ async def test_desiredSize_and_ready_tell_of_back_pressure(secure: Secure) -> No
         await writer.ready
         assert writer.ready is writer.ready
         writer.releaseLock()
-        writer, queued = await clog(socket)
+        writer, queued = clog(socket, BULK)
         size = writer.desiredSize
         assert size is not None
         assert size <= 0
@@ -218,7 +208,7 @@ async def test_aborting_drops_the_queue_and_leaves_whole_records(
     secure: Secure,
 ) -> None:
     async with connected(secure) as (socket, peer):
-        writer, queued = await clog(socket)
+        writer, queued = clog(socket)
         late = writer.write(b"late")
         ready = writer.ready
         closed = writer.closed
@@ -260,7 +250,7 @@ async def test_an_abort_with_an_exception_rejects_with_it(secure: Secure) -> Non
 
 async def test_after_a_failure_writes_raise(secure: Secure) -> None:
     async with connected(secure) as (socket, peer):
-        writer, queued = await clog(socket)
+        writer, queued = clog(socket)
         ready = writer.ready
         peer.reset()
         with pytest.raises(SocketError) as caught:
@@ -296,7 +286,7 @@ async def test_a_failure_met_in_the_call_itself_is_the_same(secure: Secure) -> N
 async def test_a_failure_ends_an_abort_and_rejects_a_close(secure: Secure) -> None:
     for method in ("abort", "close"):
         async with connected(secure) as (socket, peer):
-            writer, _ = await clog(socket)
+            writer, _ = clog(socket)
             ended: Promise[None] = getattr(writer, method)()
             if method == "abort" and secure == "off":
                 await ended
@@ -311,7 +301,7 @@ async def test_a_failure_ends_an_abort_and_rejects_a_close(secure: Secure) -> No
 
 async def test_releasing_the_lock_leaves_writes_alone(secure: Secure) -> None:
     async with connected(secure) as (socket, peer):
-        writer, queued = await clog(socket)
+        writer, queued = clog(socket, BULK)
         ready, closed = writer.ready, writer.closed
         writer.releaseLock()
         writer.release_lock()
