@@ -441,16 +441,22 @@ async def test_many_clients_shake_hands_at_the_same_time() -> None:
     resource.setrlimit(
         resource.RLIMIT_NOFILE, (min(2 * count + 500, limits[1]), limits[1])
     )
-    members = {"secureTransport": "on", "maxHandshakes": count, **identity()}
+    members = {
+        "secureTransport": "on",
+        "maxHandshakes": count,
+        "handshakeTimeout": 120,
+        **identity(),
+    }
     try:
-        async with listen("127.0.0.1:0", members) as server:
+        async with contextlib.AsyncExitStack() as stack:
+            server = await stack.enter_async_context(listen("127.0.0.1:0", members))
             # A read that waits makes room for all of them.
             reader = server.readable.getReader()
             first = reader.read()
             clients = []
             for _ in range(count):
                 # The system accepts them by itself.
-                clients.append(plain(server))
+                clients.append(stack.enter_context(plain(server)))
                 clients[-1].setblocking(False)
             while server.stats.handshaking < count:
                 await loops.checkpoint()
@@ -475,9 +481,9 @@ async def test_many_clients_shake_hands_at_the_same_time() -> None:
                 stream.close()
 
             async def answer(found: Any) -> None:
-                writer = found.writable.getWriter()
-                await writer.write((await found.readable.getReader().read()).value)
-                await found.close()
+                async with found:
+                    writer = found.writable.getWriter()
+                    await writer.write((await found.readable.getReader().read()).value)
 
             async with loops.open_nursery() as nursery:
                 for sock in clients:
