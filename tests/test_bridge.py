@@ -512,19 +512,51 @@ async def test_it_can_be_stopped_before_it_runs_and_more_than_once(
         new = near.bridge(sink)
         assert await new.stop() == stopped
         assert await new.stop() == stopped
-        armed = near.bridge(sink)
-        armed.start()
-        assert armed.stop() is armed.closed
-        assert await armed.closed == stopped
-        assert armed._pump is None
         running = near.bridge(sink)
         running.start()
-        await settle()
         assert running._pump is not None
         first, second = running.stop(), running.stop(0)
         assert first is second
         assert await first == stopped
         assert not near.readable.locked
+
+
+async def test_it_can_be_stopped_while_the_socket_is_being_opened(
+    pair: tuple[socket.socket, SocketStream],
+) -> None:
+    sink, _ = pair
+    async with listening() as (_, port):
+        near = connect(f"127.0.0.1:{port}")
+        armed = near.bridge(sink)
+        armed.start()
+        assert armed.stop() is armed.closed
+        assert (await armed.closed).reason == "stopped"
+        assert armed._pump is None
+        await near.opened
+        assert not near.readable.locked
+        await near.close("enough")
+
+
+async def test_what_keeps_an_open_socket_from_being_bridged_is_told_later(
+    pair: tuple[socket.socket, SocketStream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, _ = pair
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EMFILE, "no descriptor")
+
+    told: list[BaseException] = []
+    async with connected() as (near, peer):
+        monkeypatch.setattr("wsockets.bridge.bridge.make_pump", fails)
+        bridge = near.bridge(sink, onError=told.append)
+        bridge.start()
+        assert not told
+        end = await bridge.closed
+        assert told == [end.error]
+        assert isinstance(end.error, SocketError)
+        assert end.error.errno == errno.EMFILE
+        await near.writable.getWriter().write(b"as before")
+        assert await peer.receive_exactly(9) == b"as before"
 
 
 @pytest.mark.parametrize("drain", [-1, float("nan"), "soon", True, None])

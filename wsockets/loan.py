@@ -93,6 +93,10 @@ class Loan:
     def opened(self) -> Promise[SocketInfo]:
         return self._socket.opened
 
+    @property
+    def is_ready(self) -> bool:
+        return self._socket._is_open and self._socket._writable.flushed() is None
+
     async def ready(self) -> None:
         await self._socket.opened
         flushed = self._socket._writable.flushed()
@@ -104,9 +108,9 @@ class Loan:
 
         TLS is lent as a whole, for its directions share one state.
         """
-        socket = self._socket
-        if not socket._is_open or socket._writable.flushed() is not None:
+        if not self.is_ready:
             return False
+        socket = self._socket
         if read and socket._readable.stream._state is not ReadableState.READABLE:
             return False
         if written and socket._writable.stream._state is not WritableState.WRITABLE:

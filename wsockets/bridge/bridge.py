@@ -4,11 +4,11 @@
      |                 |                           |
      +--- stop() ------+----------- ends ----------+
 
-The streams of the socket are locked from NEW to ENDED. In ARMED a task waits
-until the socket is open and what was written is sent. In RUNNING the connection
-is lent to a pump of one of the engines, and neither a task nor a byte of the
-payload is in Python (with the native engine). A pump that has news calls
-`_on_news`, which gives the connection back.
+The streams of the socket are locked from NEW to ENDED. Where the socket is not yet
+open, or what was written not yet sent, a task waits for that in ARMED. In RUNNING
+the connection is lent to a pump of one of the engines, and neither a task nor a
+byte of the payload is in Python (with the native engine). A pump that has news
+calls `_on_news`, which gives the connection back.
 
 How it comes back depends on how the bridge ended:
 
@@ -32,6 +32,7 @@ aborted, the other is too.
 from __future__ import annotations
 
 import enum
+import functools
 import logging
 import os
 from collections.abc import Callable
@@ -200,8 +201,15 @@ class Bridge:
         if self._state is not _State.NEW:
             raise SocketError("this bridge was started before", code="state")
         self._state = _State.ARMED
-        self._scope = self._runtime.scope()
-        self._runtime.spawn(self._begin, self._scope, name="wsockets bridge")
+        if self._connection.is_ready and (self._other is None or self._other.is_ready):
+            try:
+                self._set_off()
+            except Exception as error:
+                # Nobody is called back from within the call.
+                self._runtime.soon(functools.partial(self._could_not_begin, error))
+        else:
+            self._scope = self._runtime.scope()
+            self._runtime.spawn(self._begin, self._scope, name="wsockets bridge")
 
     @protect
     def stop(self, drain: float = _DRAIN) -> Promise[BridgeEnd]:
@@ -311,12 +319,15 @@ class Bridge:
             # The event loop ends.
             self._refuse(SocketError("the event loop ended", code="closed"))
             raise
-        except OSError as error:
-            self._refuse(os_error("make the bridge", error))
         except Exception as error:
-            self._refuse(error)
+            self._could_not_begin(error)
         finally:
             self._scope = None
+
+    def _could_not_begin(self, error: Exception) -> None:
+        if isinstance(error, OSError):
+            error = os_error("make the bridge", error)
+        self._refuse(error)
 
     def _give_up(self) -> None:
         """Begin no more."""

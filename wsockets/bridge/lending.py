@@ -29,8 +29,12 @@ class Lender(Protocol):
     def opened(self) -> Promise[Any]:
         """When the socket is open."""
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the socket is open and what was written is sent."""
+
     async def ready(self) -> None:
-        """Until the socket is open and what was written is sent."""
+        """Until it is."""
 
     def lend(
         self, *, read: bool, written: bool

@@ -11,6 +11,7 @@ A running session keeps its pump alive, and that the connections.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 from collections.abc import Callable
 from typing import Any, Final, final
@@ -36,6 +37,8 @@ from .work import (
 )
 
 __all__ = ["configure", "native_pump", "session_of", "suits"]
+
+_log = logging.getLogger("wsockets")
 
 # By the numbers of the extension.
 _SIDES: Final[tuple[Side, ...]] = ("connection", "sink")
@@ -166,15 +169,29 @@ class _NativePump:
     @protect
     def tell(self) -> None:
         """There is news: have it told in the event loop; the end, once."""
-        if self._told:
+        if self.has_news():
+            self._runtime.soon(self._notify)
+
+    def tell_now(self) -> None:
+        """The same, from a task that may call anybody."""
+        if not self.has_news():
             return
+        try:
+            self._notify()
+        except Exception:
+            _log.exception("a bridge failed; please report this")
+
+    def has_news(self) -> bool:
+        """Whether there is anything to tell; of the end there is only once."""
+        if self._told:
+            return False
         self._told = self.ended is not None
         if self._told:
             # It may have ended while the queue told of something earlier.
             self._session.abandon()
             if self._watcher is not None:
                 self._watcher.discard(self)
-        self._runtime.soon(self._notify)
+        return True
 
     @property
     def ended(self) -> BridgeEnd | None:
@@ -316,7 +333,7 @@ class _Watcher:
     def _take(self) -> None:
         for pump in self.queue.take():
             assert isinstance(pump, _NativePump)
-            pump.tell()
+            pump.tell_now()
 
     def abandon_all(self) -> None:
         """Nobody will be there to be told."""
