@@ -537,6 +537,20 @@ async def test_it_can_be_stopped_while_the_socket_is_being_opened(
         await near.close("enough")
 
 
+async def test_it_is_started_in_its_event_loop(
+    pair: tuple[socket.socket, SocketStream],
+) -> None:
+    sink, far = pair
+    async with connected() as (near, peer):
+        bridge = near.bridge(sink)
+        with pytest.raises(RuntimeError, match="event loop"):
+            await loops.in_thread(bridge.start)
+        bridge.start()
+        await peer.send(b"x")
+        assert await far.receive_some() == b"x"
+        await bridge.stop()
+
+
 async def test_what_keeps_an_open_socket_from_being_bridged_is_told_later(
     pair: tuple[socket.socket, SocketStream], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -196,10 +196,13 @@ class Bridge:
         """Begin to forward, or as soon as the socket is open.
 
         What was written to the socket before is sent first, and what it received
-        goes to the sink first. SocketError (code "state") for a second call.
+        goes to the sink first. SocketError (code "state") for a second call;
+        RuntimeError outside of the event loop, and nothing has changed.
         """
         if self._state is not _State.NEW:
             raise SocketError("this bridge was started before", code="state")
+        if not self._runtime.is_current():
+            raise RuntimeError("a bridge is started in its socket's event loop")
         self._state = _State.ARMED
         if self._connection.is_ready and (self._other is None or self._other.is_ready):
             try:
