@@ -34,7 +34,7 @@ $(NATIVE): setup.py $(wildcard wsockets/bridge/native/*) | $(VENV)/.dev
 		$(BIN)/python setup.py -q build_ext --inplace --force
 
 # Minutes of the tests in which the engine's threads are busiest.
-ADDRESS := packets stop tls endings sink_errors damage connection_errors shared_files
+ADDRESS := packets segments stop tls endings sink_errors damage connection_errors shared_files
 THREAD := stop time endings
 
 sanitize: $(NATIVE) ## the native engine under sanitizers, and a little fuzzing

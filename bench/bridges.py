@@ -260,6 +260,8 @@ PIPES = frozenset({"pipe-plain", "pipe-tls"})
 TUNNELS = frozenset(
     {"tunnel", "tunnel-write", "latency", *(f"packets-{size}" for size in PACKETS)}
 )
+# Where packets come from a device, too.
+OFFLOADS = frozenset({"tunnel"})
 CROWD = frozenset({"crowd"})
 EVERYTHING = BULK | PLAIN | PIPES | TUNNELS | CROWD | {"handback"}
 
@@ -268,11 +270,13 @@ EVERYTHING = BULK | PLAIN | PIPES | TUNNELS | CROWD | {"handback"}
 class Bridge(Client):
     """A program to measure; it takes part in `rows` and in no others.
 
-    One that is `unsecured` speaks no TLS where all others do: it is the floor.
+    One that is `unsecured` speaks no TLS where all others do: it is the floor. With
+    `offload` its device gives many packets at a time, which others' do not.
     """
 
     rows: frozenset[str] = frozenset()
     unsecured: bool = False
+    offload: bool = False
 
 
 def python_bridge(
@@ -283,6 +287,7 @@ def python_bridge(
     rows: frozenset[str],
     *,
     unsecured: bool = False,
+    offload: bool = False,
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Bridge:
     """A program of `bench/clients`."""
@@ -296,6 +301,7 @@ def python_bridge(
         environment=lambda ca: environment,
         rows=rows,
         unsecured=unsecured,
+        offload=offload,
     )
 
 
@@ -325,6 +331,15 @@ BRIDGES: tuple[Bridge, ...] = (
         "wsockets_bridge",
         "wsockets",
         rows=EVERYTHING,
+        environment={"WSOCKETS_BRIDGE_ENGINE": "native"},
+    ),
+    python_bridge(
+        "wsockets-offload",
+        "wsockets, native engine, from a device that gives many packets at a time",
+        "wsockets_bridge",
+        "wsockets",
+        rows=OFFLOADS,
+        offload=True,
         environment={"WSOCKETS_BRIDGE_ENGINE": "native"},
     ),
     python_bridge(

@@ -189,7 +189,9 @@ def running(bridge: Bridge, measure: Measure, where: Ground) -> Iterator[Running
         try:
             if MODES.get(measure.kind) == "tunnel":
                 device = stack.enter_context(
-                    namespace.device(max(SMALLEST_MTU, measure.size))
+                    namespace.device(
+                        max(SMALLEST_MTU, measure.size), offload=bridge.offload
+                    )
                 )
             tun = None if device is None else device.fd
             process = subprocess.Popen(

@@ -14,8 +14,8 @@ seed=${4:-$(od -An -N2 -tu2 /dev/urandom | tr -d ' ')}
 clang=$("$(dirname "$0")/clang.sh")
 native=wsockets/bridge/native
 tests=tests/native
-session="$native/flow.c $native/session.c $native/framing.c $native/buffers.c
-    $native/splice.c $native/tls.c"
+session="$native/flow.c $native/session.c $native/framing.c $native/segments.c
+    $native/buffers.c $native/splice.c $native/tls.c"
 
 fixed=
 if setarch "$(uname -m)" -R true 2>/dev/null; then
@@ -48,12 +48,14 @@ run() {
 rm -rf "$folder/seeds"
 "$python" $tests/seeds.py "$folder/seeds"
 build framing $tests/fuzz_framing.c $native/framing.c
+build segments $tests/fuzz_segments.c $native/segments.c
 # shellcheck disable=SC2086  # a list of files
 build flow $tests/fuzz_flow.c $tests/scripted.c $session
 # The library is all that is needed of OpenSSL, not its headers.
 # shellcheck disable=SC2086
 build tls $tests/fuzz_tls.c $tests/scripted.c $session -l:libssl.so.3 -l:libcrypto.so.3
-share=$(((seconds + 2) / 3))
+share=$(((seconds + 3) / 4))
 run framing
+run segments
 run flow
 run tls

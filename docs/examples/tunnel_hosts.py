@@ -21,22 +21,28 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import trio
 
 from wsockets import Bridge, adopt
 
 _CLONE_NEWNET = 0x40000000  # sched.h
-_TUNSETIFF, _IFF_TUN_NO_PI = 0x400454CA, 0x1001  # linux/if_tun.h
+# linux/if_tun.h
+_TUNSETIFF, _IFF_TUN_NO_PI, _IFF_VNET_HDR = 0x400454CA, 0x1001, 0x4000
+_TUNSETOFFLOAD, _CSUM_TSO_USO = 0x400454D0, (0x07, 0x67)
 
 
 class Host:
-    """A network of its own, and the TUN device that is its only way out."""
+    """A network of its own, and the TUN device that is its only way out.
 
-    def __init__(self, number: int, mtu: int) -> None:
+    With `offload` the kernel gives many packets at a time, and the bridge cuts them.
+    """
+
+    def __init__(self, number: int, mtu: int, *, offload: bool = True) -> None:
         self.addresses = f"10.99.0.{number}", f"fd99::{number}"
         self.mtu = mtu
+        self.offload = offload
         # Only this thread moves into the new network.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(self._set_up).result()
@@ -47,7 +53,12 @@ class Host:
             raise OSError(ctypes.get_errno(), "a network of one's own needs root")
         self.network = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.tun = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-        fcntl.ioctl(self.tun, _TUNSETIFF, struct.pack("16sH22x", b"", _IFF_TUN_NO_PI))
+        flags = _IFF_TUN_NO_PI | (_IFF_VNET_HDR if self.offload else 0)
+        fcntl.ioctl(self.tun, _TUNSETIFF, struct.pack("16sH22x", b"", flags))
+        # TCP since long ago, UDP since Linux 6.2.
+        for wanted in _CSUM_TSO_USO if self.offload else ():
+            with suppress(OSError):
+                fcntl.ioctl(self.tun, _TUNSETOFFLOAD, wanted)
         for command in (
             "link set lo up",
             f"address add {self.addresses[0]}/24 dev tun0",
@@ -55,6 +66,10 @@ class Host:
             f"link set tun0 mtu {self.mtu} up",
         ):
             subprocess.run(["ip", *command.split()], check=True)
+        # The kernel takes a moment to believe that an IPv6 address is its own.
+        routes = ["ip", "-6", "route", "show", "table", "local"]
+        while self.addresses[1] not in subprocess.check_output(routes, text=True):
+            pass
 
     def command(self, *arguments: str) -> list[str]:
         """The command that runs `arguments` on this host."""
@@ -68,7 +83,9 @@ class Host:
 
 
 @asynccontextmanager
-async def tunnel(mtu: int = 1500) -> AsyncIterator[tuple[Host, Host, Bridge, Bridge]]:
+async def tunnel(
+    mtu: int = 1500, *, offload: bool = True
+) -> AsyncIterator[tuple[Host, Host, Bridge, Bridge]]:
     """Two hosts, and the two ends of the tunnel that joins them."""
     here, there = sockets.socketpair()
     key = b"tunnel", secrets.token_bytes(32)
@@ -77,7 +94,7 @@ async def tunnel(mtu: int = 1500) -> AsyncIterator[tuple[Host, Host, Bridge, Bri
         client = adopt(here, secureTransport="on", psk=key)
         server = adopt(there, secureTransport="on", psk=key, role="server")
         for number, socket in enumerate((client, server), 1):
-            host = Host(number, mtu)
+            host = Host(number, mtu, offload=offload)
             stack.callback(host.close)
             bridge = socket.bridge(host.tun, framing="ip", mtu=mtu)
             stack.push_async_exit(socket.__aexit__)

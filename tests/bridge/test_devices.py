@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import random
 import shlex
 import socket
 import struct
@@ -32,12 +33,18 @@ from tests.bridge.harness import (
     until,
 )
 from tests.network import in_own_network
-from wsockets import SocketError
+from wsockets import SocketError, adopt
+from wsockets.bridge.segments import device_header
 from wsockets.bridge.work import BridgeEnd, Framing
 
 # linux/if_tun.h
-TUNSETIFF = 0x400454CA
-IFF_TUN, IFF_TAP, IFF_NO_PI = 1, 2, 0x1000
+TUNSETIFF, TUNSETOFFLOAD = 0x400454CA, 0x400454D0
+TUNSETVNETHDRSZ = 0x400454D8
+IFF_TUN, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 1, 2, 0x1000, 0x4000
+# TUN_F_CSUM; that and TUN_F_USO4 and TUN_F_USO6, which Linux has since 6.2.
+CHECKSUMS, UDP_OFFLOADS = 0x01, 0x61
+# linux/udp.h, linux/virtio_net.h
+UDP_SEGMENT, GSO_UDP = 103, 5
 PI = bytes.fromhex("000086dd")
 
 ETH_P_ALL = 3
@@ -108,6 +115,14 @@ def a_record_each(running: Running) -> bool:
     return flow.records == flow.packets > 0
 
 
+@pytest.fixture(params=["native", "python"])
+def engine_name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The engine of bridges that are made by sockets."""
+    name: str = request.param
+    monkeypatch.setenv("WSOCKETS_BRIDGE_ENGINE", name)
+    return name
+
+
 @pytest.fixture(params=loops.LOOPS)
 def here(request: pytest.FixtureRequest) -> Here:
     def run_here(function: Callable[[], Awaitable[object]], *set_up: str) -> None:
@@ -153,6 +168,78 @@ def test_packets_go_through_a_TUN(
                             await until(lambda: a_record_each(running))
         finally:
             os.close(fd)
+
+    here(main)
+
+
+def offloading(size: int, offloads: int = CHECKSUMS) -> int:
+    """A TUN device with headers of `size` bytes before what it gives."""
+    fd = device("tun0", IFF_TUN | IFF_NO_PI | IFF_VNET_HDR)
+    fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", size))
+    fcntl.ioctl(fd, TUNSETOFFLOAD, offloads)
+    up("tun0")
+    return fd
+
+
+def test_what_a_device_has_before_its_packets(here: Here) -> None:
+    async def main() -> None:
+        for flags, expected in (
+            (IFF_TUN | IFF_NO_PI | IFF_VNET_HDR, 10),
+            (IFF_TUN | IFF_NO_PI, 0),
+            (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, 0),
+        ):
+            fd = device("some0", flags)
+            assert device_header(fd) == expected
+            os.close(fd)
+        fd = offloading(12)
+        assert device_header(fd) == 12
+        os.close(fd)
+        fd = os.open("/dev/net/tun", os.O_RDWR)
+        assert device_header(fd) == 0
+        os.close(fd)
+
+    here(main)
+
+
+@pytest.mark.parametrize("size", [10, 12])
+def test_many_datagrams_at_a_time_come_one_by_one(
+    engine_name: str, size: int, here: Here
+) -> None:
+    async def main() -> None:
+        try:
+            fd = offloading(size, UDP_OFFLOADS)
+        except OSError:
+            pytest.skip("this kernel cannot leave the cutting of UDP to others")
+        ours, theirs = socket.socketpair()
+        peer = Far.of(theirs)
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as host:
+            host.bind(("fd00::1", 7))
+            host.setblocking(False)
+            host.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1000)
+            data = random.Random(size).randbytes(20_300)
+            parts = [data[at : at + 1000] for at in range(0, len(data), 1000)]
+            # The kernel does give them at once.
+            host.sendto(data, ("fd00::2", 9))
+            given = b""
+            while len(given) < len(data):
+                await loops.wait_readable(fd)
+                given = os.read(fd, 1 << 16)
+            assert given[1] == GSO_UDP
+            async with adopt(ours) as near:
+                bridge = near.bridge(fd, framing="ip", closeSink=True)
+                bridge.start()
+                assert bridge.engine == engine_name
+                with loops.fail_after(WITHIN):
+                    host.sendto(data, ("fd00::2", 9))
+                    for part in parts:
+                        found = udp6("fd00::1", "fd00::2", (7, 9), part)
+                        # Apart from the hop limit and the flow label.
+                        assert (await next_udp(peer))[8:] == found[8:]
+                    await peer.send(udp6("fd00::2", "fd00::1", (9, 7), b"back"))
+                    await loops.wait_readable(host)
+                    assert host.recvfrom(2000)[0] == b"back"
+                    await bridge.stop()
+        peer.close()
 
     here(main)
 

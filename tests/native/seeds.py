@@ -1,8 +1,9 @@
 """Where the fuzzers of the native engine begin: python tests/native/seeds.py FOLDER
 
-Writes inputs of fuzz_framing.c into FOLDER/framing, of fuzz_flow.c into FOLDER/flow
-and of fuzz_tls.c into FOLDER/tls: streams that are right, for each framing and
-direction, and what once found a mistake. The fuzzer makes the wrong ones of them.
+Writes inputs of fuzz_framing.c into FOLDER/framing, of fuzz_segments.c into
+FOLDER/segments, of fuzz_flow.c into FOLDER/flow and of fuzz_tls.c into FOLDER/tls:
+streams that are right, for each framing and direction, and what once found a mistake.
+The fuzzer makes the wrong ones of them.
 """
 
 from __future__ import annotations
@@ -37,6 +38,23 @@ def framing_seeds() -> dict[str, bytes]:
         for name, framing in ((0, _LENGTH16), (1, _IP))
         for first in (0, 1, 30)
     }
+
+
+def segment_seeds() -> dict[str, bytes]:
+    """See fuzz_segments.c."""
+    seeds = {}
+    for version, tcp in itertools.product((4, 6), (True, False)):
+        start = 20 if version == 4 else 40
+        kind = (1 if version == 4 else 4) if tcp else 5
+        body = bytes(12) + b"\x50\x19" + bytes(6) if tcp else bytes(8)
+        body += b"payload" * 20
+        first = b"\x45" if version == 4 else b"\x60"
+        packet = first + bytes(start - 1) + body
+        sum_at = 16 if tcp else 6
+        for name, how, piece in (("long", kind, 50), ("short", 0, 0)):
+            header = struct.pack("=BBHHHH", 1, how, 0, piece, start, sum_at)
+            seeds[f"{name}-{kind}-{version}"] = header + packet
+    return seeds
 
 
 def _flow(kind: int, stream: bytes, *, prefix: int = 0, stop: int = 0) -> bytes:
@@ -94,7 +112,12 @@ _FOUND: Final = {
 
 def main(folder: Path) -> None:
     """Write them all."""
-    targets = {"framing": framing_seeds, "flow": flow_seeds, "tls": tls_seeds}
+    targets = {
+        "framing": framing_seeds,
+        "segments": segment_seeds,
+        "flow": flow_seeds,
+        "tls": tls_seeds,
+    }
     for target, make in targets.items():
         seeds = make()
         place = folder / target

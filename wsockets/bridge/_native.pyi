@@ -54,6 +54,7 @@ class Session:
         half_close: bool,
         to_sink: bytes,
         to_connection: bytes,
+        segmented: bool,
     ) -> Session:
         """The fds are the session's from here on, unless this raises."""
 

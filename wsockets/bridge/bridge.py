@@ -370,8 +370,13 @@ class Bridge:
         sink_unread: bytes,
     ) -> Work:
         options = self._options
+        prefix, segmented = options.prefix, False
         if self._sink is not None:
             far = self._sink.end
+            if options.framing == "ip" and not prefix:
+                # Zeros say: one packet, nothing to be completed.
+                prefix = bytes(self._sink.device_header)
+                segmented = bool(prefix)
         else:
             assert other is not None
             far = self._end_of(other)
@@ -381,7 +386,8 @@ class Bridge:
             encrypt=options.encrypt,
             decrypt=options.decrypt,
             framing=Framing(options.framing),
-            prefix=options.prefix,
+            prefix=prefix,
+            segmented=segmented,
             mtu=options.mtu or 65535,
             idle_timeout=options.idleTimeout,
             to_sink=unread,

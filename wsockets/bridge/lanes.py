@@ -20,6 +20,7 @@ from typing import Final, Protocol, final
 from ..errors import SocketError
 from ..runtime import Line, Runtime
 from ..runtime.gate import Want
+from . import segments
 from .edges import Broken, ConnectionEdge, Edge, FdEdge, Obstacle
 from .framing import LENGTH, Buffer, Cutter, Datagrams
 from .work import BridgeEnd, Direction, Framing, Work
@@ -107,6 +108,8 @@ class Lane:
         self._extra = 0
         self._cutter: Cutter | None = None
         self._datagrams: Datagrams | None = None
+        # The length of what says how many packets a read gave.
+        self._header = 0
         self._packets = work.framing is not Framing.STREAM
         self._half_close = work.half_close
         self._size = _STREAM
@@ -142,6 +145,10 @@ class Lane:
             self._cutter = Cutter(work.framing, work.mtu)
             self._prefix = work.prefix
             self._skip = 0 if framed else length
+        elif isinstance(self.source, FdEdge) and work.segmented:
+            self._header = len(work.prefix)
+            self._datagrams = Datagrams(work.framing, work.mtu, 0)
+            self._size = self._header + segments.LONGEST
         elif isinstance(self.source, FdEdge):
             self._datagrams = Datagrams(work.framing, work.mtu, len(work.prefix))
             self._size = self._datagrams.limit
@@ -213,14 +220,15 @@ class Lane:
     def _load(self, data: memoryview) -> None:
         """Make frames of what was read."""
         if self._datagrams is not None:
-            try:
-                frame = self._datagrams.frame(data)
-            except SocketError as error:
-                raise Broken(self.source.side, "framing", error) from error
-            if frame is None:
-                self.drops += 1
-            else:
-                self._frames.append(frame)
+            for packet in segments.cut(data, self._header) if self._header else (data,):
+                try:
+                    frame = self._datagrams.frame(packet)
+                except SocketError as error:
+                    raise Broken(self.source.side, "framing", error) from error
+                if frame is None:
+                    self.drops += 1
+                else:
+                    self._frames.append(frame)
         elif self._cutter is not None:
             self._frames.extend(self._cutter.feed(data))
         elif data:

@@ -99,6 +99,7 @@ def session_of(work: Work) -> _native.Session:
         work.half_close,
         work.to_sink,
         work.to_connection,
+        work.segmented,
     )
 
 

@@ -79,7 +79,8 @@ class BridgeOptions:
       and the connection's bytes are cut by the packets' length fields); or
       "length16" (each datagram behind its length, two bytes big-endian).
     - `prefix`: stripped from each packet read from the sink and put before each
-      written to it, such as 00 00 86 dd for a TUN with packet information.
+      written to it, such as 00 00 86 dd for a TUN with packet information. A TUN
+      with IFF_VNET_HDR, and "ip" without a prefix: its headers are understood.
     - `mtu`: the longest packet in bytes; a longer one ends the bridge. 65,535.
     - `closeSink`: close the caller's sink at the end as well.
     - `idleTimeout`: seconds without a byte after which the bridge ends.

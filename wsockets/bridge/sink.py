@@ -25,6 +25,7 @@ from typing import Any, Final, final
 import attrs
 
 from ..errors import SocketError
+from .segments import device_header
 from .work import End
 
 __all__ = ["Sink", "open_sink"]
@@ -156,6 +157,13 @@ class Sink:
         self._given = given
         self._modes = modes
         self._pair = len(given) > 1
+
+    @property
+    def device_header(self) -> int:
+        """The length of the headers of a TUN device that has them (segments.py)."""
+        fds = {self.end.read_fd, self.end.write_fd} - {-1}
+        found = {device_header(fd) for fd in fds}
+        return found.pop() if len(found) == 1 else 0
 
     def end_writing(self, *, close: bool = False) -> None:
         """Nothing more will be written: let go of the write side, if it is apart.

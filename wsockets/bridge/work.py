@@ -125,6 +125,8 @@ class Work:
     - `encrypt`, `decrypt`: which directions; at least one.
     - `prefix`: stripped from (that many bytes) each packet that is read from
       the sink and put before each that is written to it; packet framings only.
+    - `segmented`: the prefix is a virtio header, which says how many packets the
+      rest of a read is (see segments.py); framing "ip" only.
     - `mtu`: the longest packet in bytes, without the prefix; a longer one ends
       the bridge with "framing".
     - `idle_timeout`: seconds without a byte in either direction; inf for none.
@@ -147,6 +149,7 @@ class Work:
     half_close: bool = True
     to_sink: bytes = b""
     to_connection: bytes = b""
+    segmented: bool = False
 
 
 @attrs.frozen

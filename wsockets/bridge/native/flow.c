@@ -9,11 +9,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "segments.h"
 #include "splice.h"
 #include "tls.h"
 
 /* Packets that are read before the first of them is passed on. */
 enum { BATCH = 64 };
+/* Room for a packet that is many, and for these: headers repeated. */
+enum { SEGMENTS_ROOM = 256 * 1024 };
 /* What ciphertext is longer by than the cleartext that it goes over, in all. */
 enum { LONGER = 4096 };
 /* What a system call costs, in bytes of session.credit. */
@@ -415,6 +418,30 @@ static enum step take_packet(struct session *session, struct flow *flow, size_t 
     return STEP_MOVED;
 }
 
+/* The same of what a device gave behind `device`, a virtio header: it may be many. */
+static enum step take_segments(struct session *session, struct flow *flow,
+                               const uint8_t *device, size_t header, size_t length)
+{
+    struct buffer *clear = flow->clear;
+    struct segments segments;
+    if (!segments_begin(&segments, device, clear->data + clear->end + header, length))
+        return take_packet(session, flow, header, length, false);
+    if (segments.piece == 0)
+        return take_packet(session, flow, header, length, true);
+    /* The segments come where it lies. */
+    uint8_t *whole = clear->data + CAPACITY - length;
+    memmove(whole, segments.packet, length);
+    segments.packet = whole;
+    size_t each = header + segments.headers + segments.piece;
+    if (segments_count(&segments) * each > (size_t)(whole - clear->data) - clear->end)
+        return take_packet(session, flow, header, length, false);
+    enum step step = STEP_MOVED;
+    while (step == STEP_MOVED &&
+           (length = segments_next(&segments, clear->data + clear->end + header)))
+        step = take_packet(session, flow, header, length, true);
+    return step;
+}
+
 static size_t header_length(const struct session *session, const struct flow *flow)
 {
     return flow->entries || session->framing == FRAMING_LENGTH16 ? 2 : 0;
@@ -454,11 +481,12 @@ static enum step fill_packets(struct session *session, struct flow *flow)
 {
     struct end *end = flow->source;
     size_t header = header_length(session, flow);
-    size_t most = session->mtu + 1;
+    size_t most = session->segmented ? SEGMENTS_LONGEST : session->mtu + 1;
+    size_t room = session->segmented ? SEGMENTS_ROOM : header + most;
     enum step step = STEP_NOTHING;
     uint8_t prefix[HEADROOM];
     for (int packet = 0; packet < BATCH; packet++) {
-        if (buffer_room(flow->clear) < header + most || session->credit <= 0)
+        if (buffer_room(flow->clear) < room || session->credit <= 0)
             break;
         uint8_t *data = flow->clear->data + flow->clear->end + header;
         ssize_t count =
@@ -474,8 +502,10 @@ static enum step fill_packets(struct session *session, struct flow *flow)
             return source_ended(session, flow, (int)-count);
         size_t length = (size_t)count;
         bool prefixed = length >= session->prefix_length;
-        step = take_packet(session, flow, header, prefixed ? length - session->prefix_length : 0,
-                           prefixed);
+        length = prefixed ? length - session->prefix_length : 0;
+        step = session->segmented && length
+                   ? take_segments(session, flow, prefix, header, length)
+                   : take_packet(session, flow, header, length, prefixed);
         if (step != STEP_MOVED)
             break;
     }

@@ -16,6 +16,7 @@
 
 #include "loop.h"
 #include "openssl.h"
+#include "segments.h"
 #include "session.h"
 
 static PyTypeObject *queue_type, *session_type;
@@ -157,23 +158,29 @@ static PyObject *session_object_new(PyTypeObject *type, PyObject *args, PyObject
 {
     static char *names[] = {"connection", "sink",    "encrypt",       "decrypt",
                             "framing",    "prefix",  "mtu",           "idle",
-                            "half_close", "to_sink", "to_connection", NULL};
+                            "half_close", "to_sink", "to_connection", "segmented",
+                            NULL};
     PyObject *connection, *sink;
-    int encrypt, decrypt, framing, half_close;
+    int encrypt, decrypt, framing, half_close, segmented;
     const char *prefix, *to_sink, *to_connection;
     Py_ssize_t prefix_length, to_sink_length, to_connection_length, mtu;
     double idle;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!ppiy#ndpy#y#:Session", names,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!ppiy#ndpy#y#p:Session", names,
                                      &PyTuple_Type, &connection, &PyTuple_Type, &sink,
                                      &encrypt, &decrypt, &framing,
                                      &prefix, &prefix_length, &mtu, &idle, &half_close, &to_sink,
-                                     &to_sink_length, &to_connection, &to_connection_length))
+                                     &to_sink_length, &to_connection, &to_connection_length,
+                                     &segmented))
         return NULL;
     if (prefix_length > HEADROOM || mtu < 1 || mtu > 65535 || framing < FRAMING_STREAM ||
         framing > FRAMING_LENGTH16 || !(encrypt || decrypt) || !(idle > 0)) {
         PyErr_Format(PyExc_ValueError,
                      "a prefix has at most %d bytes, an mtu 1 to 65535; idle is positive",
                      HEADROOM);
+        return NULL;
+    }
+    if (segmented && (framing != FRAMING_IP || prefix_length < SEGMENTS_HEADER)) {
+        PyErr_SetString(PyExc_ValueError, "segments are of IP, behind a header");
         return NULL;
     }
     if (!openssl.SSL_read) {
@@ -195,6 +202,7 @@ static PyObject *session_object_new(PyTypeObject *type, PyObject *args, PyObject
     session->flows[ENCRYPT].bridged = encrypt;
     session->flows[DECRYPT].bridged = decrypt;
     session->half_close = half_close;
+    session->segmented = segmented;
     session->framing = (enum framing)framing;
     session->mtu = (size_t)mtu;
     session->idle_time = idle < 1e9 ? nanoseconds(idle) : 0;

@@ -100,6 +100,7 @@ struct session {
     enum framing framing;
     size_t prefix_length, mtu;
     uint8_t *prefix;       /* malloc'ed, or NULL */
+    bool segmented;        /* what is read has a virtio header for prefix (segments.h) */
     int64_t idle_time; /* nanoseconds; 0: no limit */
     bool half_close;   /* pass the end of one side on to the other */
 
