@@ -86,12 +86,16 @@ class Device:
     fd: int
     name: str = NAME
 
-    def received(self) -> int:
-        """How many packets the kernel has taken from the device."""
+    def received(self, size: int, headers: int) -> int:
+        """How many packets of `size` bytes the kernel has taken from the device.
+
+        Of what came joined, behind one of the packets' `headers`, each.
+        """
         for line in Path("/proc/net/dev").read_text().splitlines():
             name, _, counters = line.partition(":")
             if name.strip() == self.name:
-                return int(counters.split()[1])
+                taken, packets = map(int, counters.split()[:2])
+                return (taken - headers * packets) // (size - headers)
         raise NamespaceError(f"there is no {self.name}")
 
 

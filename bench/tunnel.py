@@ -204,13 +204,13 @@ class Traffic:
         threads = [
             threading.Thread(target=guarded, args=(job,), daemon=True) for job in jobs
         ]
-        start = self._device.received()
+        start = self._device.received(self._size, HEADERS)
         for each in threads:
             each.start()
         last, since = 0, time.monotonic()
         while True:
             time.sleep(0.001)
-            total = min(self._device.received() - start, each_way)
+            total = min(self._device.received(self._size, HEADERS) - start, each_way)
             total += min(self._taken, each_way)
             if total > last:
                 last, since = total, time.monotonic()

@@ -244,6 +244,40 @@ def test_many_datagrams_at_a_time_come_one_by_one(
     here(main)
 
 
+def test_what_is_joined_for_a_TUN_that_is_down_is_dropped_one_by_one(
+    engine: Engine, kind: Kind, here: Here
+) -> None:
+    async def main() -> None:
+        fd = device("tun0", IFF_TUN | IFF_NO_PI | IFF_VNET_HDR)
+        try:
+            async with joined(kind) as (connection, peer):
+                async with bridged(
+                    engine,
+                    connection,
+                    fd,
+                    framing=Framing.IP,
+                    prefix=bytes(10),
+                    segmented=True,
+                ) as running:
+                    lost = udp6("fd00::2", "fd00::1", (9, 7), bytes(100))
+                    with loops.fail_after(WITHIN):
+                        await peer.send(lost * 5)
+                        await running.counts("decrypt", packets=0, drops=5)
+                        up("tun0")
+                        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as host:
+                            host.bind(("fd00::1", 7))
+                            host.setblocking(False)
+                            await peer.send(lost * 5)
+                            for _ in range(5):
+                                await loops.wait_readable(host)
+                                assert host.recv(2000) == bytes(100)
+                        await running.counts("decrypt", packets=5, drops=5)
+        finally:
+            os.close(fd)
+
+    here(main)
+
+
 def test_a_TUN_that_is_down_drops_packets_until_it_is_up(
     engine: Engine, kind: Kind, here: Here
 ) -> None:

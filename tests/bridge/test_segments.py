@@ -25,6 +25,7 @@ from tests.bridge.harness import (
     sink_of,
 )
 from wsockets.bridge import segments
+from wsockets.bridge.native import native_pump
 from wsockets.bridge.work import Framing
 
 pytestmark = pytest.mark.every_loop
@@ -215,6 +216,121 @@ async def test_what_is_written_has_an_empty_header(engine: Engine, kind: Kind) -
                 with loops.fail_after(WITHIN):
                     assert await other.get() == WHOLE + packet(100)
                     assert await other.get() == WHOLE + packet(200, version=4)
+
+
+async def given_to(device: Far, count: int) -> tuple[list[bytes], int]:
+    """The first `count` packets that it was given, and in how many writes."""
+    found: list[bytes] = []
+    writes = 0
+    with loops.fail_after(WITHIN):
+        while len(found) < count:
+            found += segments.cut(await device.get(), 10)
+            writes += 1
+    return found, writes
+
+
+@pytest.mark.parametrize("sent", KINDS, ids=named)
+async def test_packets_that_follow_each_other_may_be_joined(
+    engine: Engine, kind: Kind, sent: Sent
+) -> None:
+    # 64 datagrams at once are the most that the kernel takes.
+    long = attrs.evolve(sent, payload=bytes(range(250)) * 160, flags=ACK | PSH)
+    packets = long.expected()
+    assert len(packets) == 40
+    async with joined(kind) as (connection, peer):
+        with sink_of("seqpacket", buffer=1 << 20) as (sink, other):
+            async with bridged(engine, connection, sink, **device()) as running:
+                await peer.send(b"".join(packets))
+                found, writes = await given_to(other, 40)
+                assert found == packets
+                if engine is native_pump:
+                    assert writes < 40
+                await running.counts("decrypt", packets=40, drops=0)
+                total = sum(map(len, packets))
+                await running.counts("decrypt", bytes=total)
+
+
+def unlike(rng: random.Random) -> list[bytes]:
+    """Packets of some flows, in order or not, right or not."""
+    found = []
+    for _ in range(200):
+        one = Sent(
+            rng.choice([4, 6]),
+            rng.choice([TCP, UDP]),
+            payload=rng.randbytes(rng.choice([1, 700, 3000])),
+            piece=rng.choice([300, 700]),
+            flags=rng.choice([ACK, ACK, ACK | PSH, ACK | FIN, ACK | CWR]),
+            options=rng.choice([b"", b"\1\1\1\0"]),
+        )
+        several = one.expected()
+        match rng.randrange(6):
+            case 0:
+                rng.shuffle(several)
+            case 1:
+                wrong = bytearray(several[-1])
+                wrong[rng.randrange(8, len(wrong))] ^= 1 << rng.randrange(8)
+                several[-1] = bytes(wrong)
+            case 2:
+                several = [each for each in several for _ in range(2)]
+            case 3:
+                several += [packet(rng.randint(40, 100)), packet(60, version=4)]
+        found += several
+    return found
+
+
+async def test_joined_or_not_each_packet_is_there_once_and_as_it_was(
+    engine: Engine, kind: Kind, rng: random.Random
+) -> None:
+    packets = unlike(rng)
+    async with joined(kind) as (connection, peer):
+        with sink_of("seqpacket", buffer=1 << 20) as (sink, other):
+            async with bridged(engine, connection, sink, **device()) as running:
+                async with loops.open_nursery() as nursery:
+                    nursery.start_soon(peer.send, b"".join(packets))
+                    found, _ = await given_to(other, len(packets))
+                assert found == packets
+                await running.counts("decrypt", packets=len(packets), drops=0)
+
+
+async def test_stopped_meanwhile_nothing_is_lost(
+    engine: Engine, kind: Kind, rng: random.Random
+) -> None:
+    packets = unlike(rng)
+    found: list[bytes] = []
+    async with joined(kind) as (connection, peer):
+        with sink_of("seqpacket", buffer=1 << 18) as (sink, other):
+            async with loops.open_nursery() as nursery:
+                nursery.start_soon(peer.send, b"".join(packets))
+                unread = b""
+                with loops.fail_after(WITHIN):
+                    while len(found) < len(packets):
+                        async with bridged(
+                            engine, connection, sink, **device(to_sink=unread)
+                        ) as running:
+                            for _ in range(rng.randrange(8)):
+                                with loops.move_on_after(0.02):
+                                    found += segments.cut(await other.get(), 10)
+                            running.pump.stop(0)
+                            end = await running.end()
+                            assert end.reason == "stopped"
+                            unread = running.pump.remains().unread
+    assert found == packets
+
+
+async def test_where_the_device_takes_no_joined_ones_each_comes_alone(
+    engine: Engine, kind: Kind
+) -> None:
+    long = Sent(payload=bytes(64_000), piece=1000, flags=ACK)
+    packets = long.expected()
+    async with joined(kind) as (connection, peer):
+        # Longer datagrams than its buffer such a socket refuses.
+        with sink_of("seqpacket", buffer=4608) as (sink, other):
+            async with bridged(engine, connection, sink, **device()) as running:
+                async with loops.open_nursery() as nursery:
+                    nursery.start_soon(peer.send, b"".join(packets))
+                    found, _ = await given_to(other, len(packets))
+                assert found == packets
+                await running.counts("decrypt", packets=len(packets), drops=0)
 
 
 def damaged() -> dict[str, bytes]:

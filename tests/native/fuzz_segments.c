@@ -1,8 +1,9 @@
-/* Fuzzes the cutting of packets that are many: any virtio header, any packet.
+/* Fuzzes the cutting of packets that are many, and joining: any virtio header, any packet.
 
    Of what is cut, every byte of payload has to be in one segment, in order, and each
    segment has to be a packet whose lengths and checksums are right by a plain reading of
-   the RFCs. Reading past the data is for the sanitizers to find, as everything lies in
+   the RFCs. Segments that are joined again, and the packet itself with what follows it,
+   have to be the same when they are cut. Reading past the data is for the sanitizers to find, as everything lies in
    memory of exactly its size.
 
    The input: a virtio header of ten bytes, and the packet. */
@@ -69,8 +70,43 @@ static void check(const struct segments *segments, const uint8_t *packet,
         fail("the payload", taken);
 }
 
+struct one {
+    uint8_t *data;
+    size_t length;
+};
+
+/* Joins what can be joined of the first of `many` and what follows; how many. */
+static size_t join(const struct one *many, size_t count)
+{
+    static uint8_t into[SEGMENTS_LONGEST];
+    uint8_t header[SEGMENTS_HEADER];
+    struct joined joined;
+    size_t used = 1;
+    if (!joined_begin(&joined, into, many[0].data, many[0].length))
+        return 1;
+    while (used < count && joined_add(&joined, many[used].data, many[used].length))
+        used++;
+    if (used == 1)
+        return 1;
+    joined_end(&joined, header);
+    struct segments segments;
+    if (!segments_begin(&segments, header, into, joined.length) || !segments.piece)
+        fail("what was joined cannot be cut", used);
+    if (segments_count(&segments) != used)
+        fail("another number joined", used);
+    for (size_t at = 0; at < used; at++) {
+        uint8_t *again = room(many[at].length);
+        if (segments_next(&segments, again) != many[at].length ||
+            memcmp(again, many[at].data, many[at].length))
+            fail("another packet when it was joined", at);
+        free(again);
+    }
+    return used;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static struct one many[2048];
     if (size < SEGMENTS_HEADER + 1)
         return 0;
     uint8_t *header = room(SEGMENTS_HEADER);
@@ -88,7 +124,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             if (got != segments.headers + most)
                 fail("its length", taken);
             check(&segments, packet, one, got, taken);
-            free(one);
+            many[count] = (struct one){one, got};
             taken += most;
             left -= most;
             count++;
@@ -97,6 +133,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             fail("one more", taken);
         if (count != segments_count(&segments))
             fail("their number", count);
+        for (size_t at = 0; at < count; at += join(many + at, count - at))
+            ;
+        /* Any byte wrong, and it is not taken for another. */
+        size_t which = header[2] % count, where = header[3] % many[which].length;
+        many[which].data[where] ^= header[9];
+        for (size_t at = 0; at < count; at += join(many + at, count - at))
+            ;
+        for (size_t at = 0; at < count; at++)
+            free(many[at].data);
     }
     free(packet);
     free(header);

@@ -5,7 +5,7 @@ A TUN that was opened with IFF_VNET_HDR puts a virtio header before each packet
 well (TUNSETOFFLOAD), what the kernel's TCP and UDP send in one go comes in one read:
 a packet of up to 64 KiB that is to be cut as a network card would, and checksums that
 are left for others to complete. That saves the system calls, most of what reading
-packets costs. `native/segments.c` is the same in C.
+packets costs. `native/segments.c` is the same in C, and joins packets that are written.
 """
 
 from __future__ import annotations

@@ -233,6 +233,56 @@ static enum step put_plain(struct session *session, struct flow *flow,
     return STEP_MOVED;
 }
 
+/* Joins the packets that follow `unit` to it, as far as they can be, and writes them as
+   one to a device that takes that. STEP_NOTHING: it is one alone. */
+static enum step put_joined(struct session *session, struct flow *flow,
+                            const struct unit *unit)
+{
+    struct end *end = flow->destination;
+    size_t held = buffer_held(flow->clear), advance = unit->advance, payload = unit->payload;
+    const uint8_t *data = flow->clear->data + flow->clear->start;
+    if (held <= advance || flow->part)
+        return STEP_NOTHING;
+    if (!end->writable)
+        return STEP_BLOCKED;
+    struct buffer *whole = buffer_take(session->pool);
+    if (!whole)
+        return STEP_NOTHING;
+    uint8_t *header = whole->data;
+    struct joined joined;
+    struct packet next = {0};
+    if (joined_begin(&joined, header + session->prefix_length, data, unit->payload)) {
+        while (packet_cut(session->framing, data + advance, held - advance, session->mtu,
+                          &next) == PACKET_WHOLE &&
+               joined_add(&joined, data + advance, next.length)) {
+            advance += next.length;
+            payload += next.length;
+        }
+    }
+    enum step step = STEP_NOTHING;
+    if (joined.count > 1) {
+        memset(header, 0, session->prefix_length);
+        joined_end(&joined, header);
+        ssize_t count = end_write(end, header, session->prefix_length + joined.length);
+        session->credit -= CALL;
+        if (count >= 0) {
+            session->credit -= count;
+            session_moved(session);
+            add(&flow->count.bytes, payload);
+            add(&flow->count.packets, joined.count);
+            taken(flow, advance);
+            step = STEP_MOVED;
+        } else if (count == -EAGAIN || count == -ENOBUFS) {
+            step = refused(session, flow, (int)-count);
+        } else if (count != -EIO) {
+            /* Each alone then, and from now on: an old kernel does not take such. */
+            session->joins = false;
+        }
+    }
+    buffer_give(session->pool, &whole);
+    return step;
+}
+
 /* What is sealed in front of `clear` is to be sent: the buffer becomes the end's `out`.
    False without memory for what is not sealed yet. */
 static bool pass_on(struct session *session, struct flow *flow)
@@ -339,8 +389,12 @@ static enum step deliver(struct session *session, struct flow *flow)
             break;
         }
         bool packet = kind == UNIT_PACKET;
-        step = end->ssl ? put_tls(session, flow, &unit, packet)
-                        : put_plain(session, flow, &unit, packet);
+        step = STEP_NOTHING;
+        if (session->joins && flow->direction == DECRYPT)
+            step = put_joined(session, flow, &unit);
+        if (step == STEP_NOTHING)
+            step = end->ssl ? put_tls(session, flow, &unit, packet)
+                            : put_plain(session, flow, &unit, packet);
         if (step != STEP_MOVED)
             break;
         any = true;

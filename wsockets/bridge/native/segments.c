@@ -11,8 +11,9 @@ enum { NEEDS_CHECKSUM = 1 };                         /* flags of the header */
 enum { LONG_NONE = 0, LONG_TCP4 = 1, LONG_TCP6 = 4, LONG_UDP = 5, LONG_ECN = 0x80 };
 enum { TCP = 6, UDP = 17 };                          /* IP's protocols */
 enum { TCP_SUM = 16, UDP_SUM = 6, IP4_SUM = 10 };    /* where the checksums are */
-enum { TCP_FLAGS = 13, FIN = 0x01, PSH = 0x08, CWR = 0x80 };
+enum { TCP_FLAGS = 13, FIN = 0x01, PSH = 0x08, ACK = 0x10, CWR = 0x80 };
 enum { IP4 = 20, IP6 = 40 };                         /* the shortest headers */
+enum { MOST = 64 };                                  /* datagrams, as in the kernel */
 
 static unsigned get16(const uint8_t *data)
 {
@@ -159,4 +160,153 @@ size_t segments_next(struct segments *segments, uint8_t *into)
     segments->taken += payload;
     segments->index++;
     return length;
+}
+
+/* -- joining */
+
+/* Whether the checksum that is in `data` is right; `begin` is the pseudo-header's sum. */
+static bool sums_up(uint64_t begin, const uint8_t *data, size_t length)
+{
+    uint8_t found[2];
+    put_sum(found, add_up(begin, data, length), false);
+    return (found[0] | found[1]) == 0;
+}
+
+static unsigned protocol_of(const struct joined *joined)
+{
+    return joined->tcp ? TCP : UDP;
+}
+
+/* What is joined is not looked at again: the kernel takes it to be right. */
+static bool is_right(const struct joined *about, const uint8_t *packet, size_t length)
+{
+    size_t own = length - about->transport;
+    return (about->transport != IP4 || sums_up(0, packet, IP4)) &&
+           sums_up(pseudo(packet, protocol_of(about), own), packet + about->transport, own);
+}
+
+/* What there is to know of a packet that could be one of many: of TCP one with data and
+   no flag but ACK, and PSH in the last. */
+static bool look(const uint8_t *packet, size_t length, struct joined *found)
+{
+    size_t transport = length && packet[0] == 0x45 ? IP4 : IP6, own = 8;
+    if (length <= transport + own || (transport == IP6 && packet[0] >> 4 != 6))
+        return false;
+    size_t said = transport == IP4 ? get16(packet + 2) : IP6 + get16(packet + 4);
+    if (said != length)
+        return false;
+    /* A fragment; or a checksum of 0xffff, which is another way to write 0. */
+    if (transport == IP4 && ((get16(packet + 6) & 0x3fff) || get16(packet + IP4_SUM) == 0xffff))
+        return false;
+    unsigned protocol = packet[transport == IP4 ? 9 : 6];
+    if (protocol == TCP) {
+        if (length <= transport + 20)
+            return false;
+        own = (size_t)(packet[transport + 12] >> 4) * 4;
+        unsigned flags = packet[transport + TCP_FLAGS];
+        if (own < 20 || (packet[transport + 12] & 15) || (flags & ~(unsigned)PSH) != ACK ||
+            get16(packet + transport + TCP_SUM) == 0xffff)
+            return false;
+        found->whole = flags & PSH;
+    } else if (protocol != UDP || get16(packet + transport + 4) != length - transport ||
+               get16(packet + transport + UDP_SUM) == 0) {
+        return false;
+    }
+    if (transport + own >= length)
+        return false;
+    found->tcp = protocol == TCP;
+    found->transport = transport;
+    found->headers = transport + own;
+    found->piece = length - found->headers;
+    return true;
+}
+
+bool joined_begin(struct joined *joined, uint8_t *into, const uint8_t *packet, size_t length)
+{
+    *joined = (struct joined){.first = packet, .into = into, .length = length, .count = 1};
+    return look(packet, length, joined) && !joined->whole;
+}
+
+/* Whether the headers of the next are what they would be if it were cut off. */
+static bool follows(const struct joined *joined, const uint8_t *next)
+{
+    const uint8_t *first = joined->first;
+    size_t transport = joined->transport, own = joined->headers - transport;
+    if (transport == IP4) {
+        unsigned number = (get16(first + 4) + joined->count) & 0xffff;
+        if (memcmp(first, next, 2) || get16(next + 4) != number ||
+            memcmp(first + 6, next + 6, 4) || memcmp(first + 12, next + 12, 8))
+            return false;
+    } else if (memcmp(first, next, 4) || memcmp(first + 6, next + 6, 34)) {
+        return false;
+    }
+    first += transport;
+    next += transport;
+    if (memcmp(first, next, 4))
+        return false;
+    if (!joined->tcp)
+        return joined->count < MOST;
+    uint32_t expected = (uint32_t)get16(first + 4) << 16 | get16(first + 6);
+    expected += (uint32_t)(joined->piece * joined->count);
+    uint32_t sequence = (uint32_t)get16(next + 4) << 16 | get16(next + 6);
+    /* Acknowledgement, length, window, urgent pointer, options. */
+    return sequence == expected && !memcmp(first + 8, next + 8, 5) &&
+           !memcmp(first + 14, next + 14, 2) && !memcmp(first + 18, next + 18, own - 18);
+}
+
+bool joined_add(struct joined *joined, const uint8_t *packet, size_t length)
+{
+    struct joined next = {0};
+    if (joined->whole || !look(packet, length, &next) ||
+        next.transport != joined->transport || next.headers != joined->headers ||
+        next.tcp != joined->tcp || next.piece > joined->piece ||
+        joined->length + next.piece > SEGMENTS_LONGEST || !follows(joined, packet) ||
+        !is_right(&next, packet, length))
+        return false;
+    if (joined->count == 1) {
+        if (!is_right(joined, joined->first, joined->length))
+            return false;
+        memcpy(joined->into, joined->first, joined->length);
+    }
+    memcpy(joined->into + joined->length, packet + next.headers, next.piece);
+    joined->length += next.piece;
+    joined->count++;
+    joined->whole = next.whole || next.piece < joined->piece;
+    if (next.whole)
+        joined->into[joined->transport + TCP_FLAGS] |= PSH;
+    return true;
+}
+
+static void put_field(uint8_t *header, size_t at, size_t value)
+{
+    uint16_t small = (uint16_t)value;
+    memcpy(header + at, &small, sizeof small);
+}
+
+void joined_end(struct joined *joined, uint8_t *header)
+{
+    uint8_t *packet = joined->into;
+    size_t transport = joined->transport, own = joined->length - transport;
+    bool ip4 = transport == IP4;
+    if (ip4) {
+        put16(packet + 2, joined->length);
+        put16(packet + IP4_SUM, 0);
+        put_sum(packet + IP4_SUM, add_up(0, packet, IP4), false);
+    } else {
+        put16(packet + 4, joined->length - IP6);
+    }
+    if (!joined->tcp)
+        put16(packet + transport + 4, own);
+    /* The sum of the pseudo-header, not turned over yet. */
+    size_t at = joined->tcp ? TCP_SUM : UDP_SUM;
+    uint8_t *sum = packet + transport + at;
+    put_sum(sum, pseudo(packet, protocol_of(joined), own), false);
+    sum[0] = (uint8_t)~sum[0];
+    sum[1] = (uint8_t)~sum[1];
+    header[0] = NEEDS_CHECKSUM;
+    header[1] = joined->tcp ? (ip4 ? LONG_TCP4 : LONG_TCP6) : LONG_UDP;
+    put_field(header, 2, joined->headers);
+    put_field(header, 4, joined->piece);
+    put_field(header, 6, transport);
+    put_field(header, 8, at);
 }

@@ -1,8 +1,10 @@
-/* Packets that a device gives many at a time: IFF_VNET_HDR of TUN devices, whose reads
+/* Packets that a device gives and takes many at a time: IFF_VNET_HDR of TUN devices, whose reads
    begin with a struct virtio_net_hdr (virtio 1.2, section 5.1.6). With offloads on
    (TUNSETOFFLOAD), what the kernel's TCP and UDP send in one go comes as one long
    packet, to be cut here as a network card would, and checksums are for us to complete.
-   No I/O and no state but the cursor. */
+   The other way round, packets of one flow that follow each other are joined, as the
+   kernel does with those of a card: cut again they are the same, byte by byte. No I/O
+   and no state but the cursor. */
 
 #ifndef WSOCKETS_SEGMENTS_H
 #define WSOCKETS_SEGMENTS_H
@@ -38,5 +40,25 @@ size_t segments_count(const struct segments *segments);
 
 /* The next segment, with its headers; its length, 0 when there is none. */
 size_t segments_next(struct segments *segments, uint8_t *into);
+
+/* A long packet that is being made. */
+struct joined {
+    const uint8_t *first;
+    uint8_t *into;
+    size_t length;    /* so far; of the first alone nothing is in `into` */
+    size_t transport, headers, piece;
+    unsigned count;
+    bool tcp, whole;  /* whole: none may follow the last */
+};
+
+/* Begins with a packet. False for one that none can be joined to. */
+bool joined_begin(struct joined *joined, uint8_t *into, const uint8_t *packet,
+                  size_t length);
+
+/* Adds the packet that follows; false if that does not belong to the others. */
+bool joined_add(struct joined *joined, const uint8_t *packet, size_t length);
+
+/* Of two packets at least: completes what is in `into`, and its `header`. */
+void joined_end(struct joined *joined, uint8_t *header);
 
 #endif
