@@ -11,7 +11,7 @@ if [ -z "$others" ]; then
 fi
 for python in $others; do
     version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    "$here/venv.sh" ".venv-$version" test "$python"
+    "$here/venv.sh" ".venv-$version" dev "$python"
     echo "== Python $version"
     ".venv-$version/bin/python" -m pytest -n "$2" --dist loadgroup -q
 done
