@@ -13,7 +13,7 @@ enum { TCP = 6, UDP = 17 };                          /* IP's protocols */
 enum { TCP_SUM = 16, UDP_SUM = 6, IP4_SUM = 10 };    /* where the checksums are */
 enum { TCP_FLAGS = 13, FIN = 0x01, PSH = 0x08, ACK = 0x10, CWR = 0x80 };
 enum { IP4 = 20, IP6 = 40 };                         /* the shortest headers */
-enum { MOST = 64 };                                  /* datagrams, as in the kernel */
+enum { MOST = 64 };                                  /* joined; of UDP the kernel's limit */
 
 static unsigned get16(const uint8_t *data)
 {
@@ -245,7 +245,7 @@ static bool follows(const struct joined *joined, const uint8_t *next)
     if (memcmp(first, next, 4))
         return false;
     if (!joined->tcp)
-        return joined->count < MOST;
+        return true;
     uint32_t expected = (uint32_t)get16(first + 4) << 16 | get16(first + 6);
     expected += (uint32_t)(joined->piece * joined->count);
     uint32_t sequence = (uint32_t)get16(next + 4) << 16 | get16(next + 6);
@@ -259,7 +259,7 @@ bool joined_add(struct joined *joined, const uint8_t *packet, size_t length)
     struct joined next = {0};
     if (joined->whole || !look(packet, length, &next) ||
         next.transport != joined->transport || next.headers != joined->headers ||
-        next.tcp != joined->tcp || next.piece > joined->piece ||
+        next.tcp != joined->tcp || next.piece > joined->piece || joined->count == MOST ||
         joined->length + next.piece > SEGMENTS_LONGEST || !follows(joined, packet) ||
         !is_right(&next, packet, length))
         return false;
