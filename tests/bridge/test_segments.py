@@ -195,6 +195,43 @@ async def test_a_packet_that_lacks_nothing_stays_as_it_is(
                     await packets_from(peer, [one])
 
 
+@pytest.mark.parametrize("sent", KINDS, ids=named)
+async def test_where_no_checksum_is_asked_for_they_are_made_too(
+    engine: Engine, sent: Sent
+) -> None:
+    """What a card of the host has joined: its checksum is known to be right."""
+    async with joined("plain") as (connection, peer):
+        with sink_of("seqpacket") as (sink, other):
+            async with bridged(engine, connection, sink, **device()):
+                given = bytearray(sent.given(flags=0))
+                given[6:10] = bytes(4)
+                await other.put(bytes(given))
+                await packets_from(peer, sent.expected())
+
+
+async def test_the_address_of_a_route_is_not_in_the_checksum(engine: Engine) -> None:
+    """TCP's is of where the packet goes in the end (RFC 791, LSRR)."""
+    sent = Sent(4, payload=bytes(range(100)) * 20, number=7, flags=ACK)
+    hop = bytes([10, 9, 9, 9])
+
+    def routed(packet: bytes) -> bytes:
+        route = bytes([131, 7, 4]) + packet[16:20] + b"\0"
+        ip = bytearray(packet[:16] + hop + route)
+        ip[0] = 0x47
+        ip[2:4] = (len(packet) + 8).to_bytes(2)
+        ip[10:12] = bytes(2)
+        ip[10:12] = checksum(bytes(ip)).to_bytes(2)
+        return bytes(ip) + packet[20:]
+
+    given = bytearray(sent.given())
+    struct.pack_into("=H", given, 6, 28)
+    async with joined("plain") as (connection, peer):
+        with sink_of("seqpacket") as (sink, other):
+            async with bridged(engine, connection, sink, **device()):
+                await other.put(bytes(given[:10]) + routed(bytes(given[10:])))
+                await packets_from(peer, [routed(one) for one in sent.expected()])
+
+
 async def test_a_longer_header_is_possible(engine: Engine, kind: Kind) -> None:
     async with joined(kind) as (connection, peer):
         with sink_of("seqpacket") as (sink, other):
@@ -348,7 +385,7 @@ def damaged() -> dict[str, bytes]:
         "other-version": header(tcp, kind=4),
         "no-version": header(tcp)[:10] + b"\x75" + tcp[11:],
         "no-piece": header(tcp, piece=0),
-        "no-flag": header(tcp, flags=0),
+        "other-protocol": header(tcp, flags=0, kind=5),
         "early": header(udp, start=8),
         "late": header(udp, start=60000),
         "no-room": header(tcp[:short]),

@@ -44,6 +44,25 @@ static unsigned sum(unsigned begin, const uint8_t *data, size_t length)
     return total;
 }
 
+/* What the kernel leaves to be completed: the sum of the pseudo-header, in its field. */
+static void leave(const uint8_t *header, uint8_t *packet, size_t length)
+{
+    uint16_t start, where;
+    memcpy(&start, header + 6, 2);
+    memcpy(&where, header + 8, 2);
+    unsigned kind = header[1] & 0x7f, version = packet[0] / 16;
+    bool tcp = kind == 1 || kind == 4;
+    if (!(header[0] & 1) || !(tcp || kind == 5) || start + (tcp ? 18u : 8u) > length ||
+        start < (version == 4 ? 20 : 40))
+        return;
+    uint8_t words[4] = {0, tcp ? 6 : 17, (uint8_t)((length - start) / 256),
+                        (uint8_t)(length - start)};
+    unsigned total = version == 4 ? sum(0, packet + 12, 8) : sum(0, packet + 8, 32);
+    total = sum(total, words, 4);
+    packet[start + (tcp ? 16 : 6)] = (uint8_t)(total / 256);
+    packet[start + (tcp ? 16 : 6) + 1] = (uint8_t)total;
+}
+
 static void check(const struct segments *segments, const uint8_t *packet,
                   const uint8_t *one, size_t length, size_t taken)
 {
@@ -114,6 +133,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t *packet = room(length);
     memcpy(header, data, SEGMENTS_HEADER);
     memcpy(packet, data + SEGMENTS_HEADER, length);
+    leave(header, packet, length);
     struct segments segments;
     if (segments_begin(&segments, header, packet, length) && segments.piece) {
         size_t taken = 0, count = 0, left = length - segments.headers;

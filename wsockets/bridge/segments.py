@@ -39,7 +39,15 @@ _TCP_SUM, _UDP_SUM, _IP4_SUM = 16, 6, 10
 _TUN: Final = os.makedev(10, 200)
 _TUNGETIFF: Final = 0x800454D2
 _TUNGETVNETHDRSZ: Final = 0x800454D7
-_TUNGETVNETBE: Final = 0x800454DF
+# Whether the headers are in the order that is not the machine's: TUNGETVNETBE or LE.
+_TUNGETVNETOTHER: Final = 0x800454DF if sys.byteorder == "little" else 0x800454DD
+# No device, a kernel that does not know of it, one that may not be asked.
+_NO_ANSWER: Final = frozenset(
+    (
+        *(errno.EBADFD, errno.ENOTTY, errno.EINVAL),
+        *(errno.EPERM, errno.EACCES, errno.ENOSYS),
+    )
+)
 # IFF_TUN and IFF_VNET_HDR.
 _HEADED: Final = 0x4001
 
@@ -58,12 +66,12 @@ def device_header(fd: int) -> int:
     try:
         fcntl.ioctl(fd, _TUNGETIFF, request)
         (flags,) = struct.unpack_from("=H", request, 16)
-        if flags & _HEADED != _HEADED or _asked(fd, _TUNGETVNETBE):
+        if flags & _HEADED != _HEADED or _asked(fd, _TUNGETVNETOTHER):
             return 0
         return _asked(fd, _TUNGETVNETHDRSZ)
     except OSError as error:
-        if error.errno in (errno.EBADFD, errno.ENOTTY, errno.EINVAL):
-            return 0  # it leads to no device, or the kernel does not know of it
+        if error.errno in _NO_ANSWER:
+            return 0
         raise
 
 
@@ -72,7 +80,7 @@ def _asked(fd: int, request: int) -> int:
     try:
         fcntl.ioctl(fd, request, answer)
     except OSError as error:
-        if request == _TUNGETVNETBE and error.errno == errno.EINVAL:
+        if request == _TUNGETVNETOTHER and error.errno == errno.EINVAL:
             return 0  # a kernel without the other byte order
         raise
     return int.from_bytes(answer, sys.byteorder)
@@ -98,11 +106,13 @@ def _cut(header: bytes | memoryview, packet: bytes) -> list[bytes] | None:
     if not tcp and kind != _LONG_UDP:
         return None
     shortest = {4: 20, 6: 40}.get(version, LONGEST)
+    if not needs:
+        start = (packet[0] & 15) * 4 if version == 4 else 40
     if (
-        not needs
-        or _LONG_TCP.get(kind, version) != version
+        _LONG_TCP.get(kind, version) != version
         or start < shortest
         or start + (20 if tcp else 8) > len(packet)
+        or not (needs or packet[9 if version == 4 else 6] == (_TCP if tcp else _UDP))
     ):
         return None
     own = (packet[start + 12] >> 4) * 4 if tcp else 8
@@ -113,7 +123,8 @@ def _cut(header: bytes | memoryview, packet: bytes) -> list[bytes] | None:
         or (version == 4 and (packet[0] & 15) * 4 != start)
     ):
         return None
-    return _segments(packet, start, start + own, piece, tcp=tcp)
+    begin = _begin(packet, start, tcp=tcp, needs=bool(needs))
+    return _segments(packet, start, start + own, piece, begin, tcp=tcp)
 
 
 def _completed(packet: bytes, start: int, offset: int) -> list[bytes] | None:
@@ -125,8 +136,18 @@ def _completed(packet: bytes, start: int, offset: int) -> list[bytes] | None:
     return [bytes(found)]
 
 
+def _begin(packet: bytes, start: int, *, tcp: bool, needs: bool) -> bytes:
+    """What is summed up before a segment, but for its length: see segments.c."""
+    if needs:
+        at = start + (_TCP_SUM if tcp else _UDP_SUM)
+        length = len(packet) - start
+        return packet[at : at + 2] + (~length & 0xFFFF).to_bytes(2)
+    addresses = packet[12:20] if packet[0] >> 4 == 4 else packet[8:40]
+    return addresses + (_TCP if tcp else _UDP).to_bytes(2)
+
+
 def _segments(
-    packet: bytes, start: int, headers: int, piece: int, *, tcp: bool
+    packet: bytes, start: int, headers: int, piece: int, begin: bytes, *, tcp: bool
 ) -> list[bytes]:
     found = []
     payload = packet[headers:]
@@ -138,10 +159,8 @@ def _segments(
             struct.pack_into("!HH", one, 2, len(one), (number + index) & 0xFFFF)
             struct.pack_into("!H", one, _IP4_SUM, 0)
             _put_sum(one, _IP4_SUM, one[:start])
-            addresses = one[12:20]
         else:
             struct.pack_into("!H", one, 4, len(one) - 40)
-            addresses = one[8:40]
         if tcp:
             (sequence,) = struct.unpack_from("!I", one, start + 4)
             struct.pack_into("!I", one, start + 4, (sequence + taken) & 0xFFFFFFFF)
@@ -153,8 +172,8 @@ def _segments(
             struct.pack_into("!H", one, start + 4, len(one) - start)
         at = start + (_TCP_SUM if tcp else _UDP_SUM)
         struct.pack_into("!H", one, at, 0)
-        pseudo = addresses + struct.pack("!HH", _TCP if tcp else _UDP, len(one) - start)
-        _put_sum(one, at, pseudo + one[start:], udp=not tcp)
+        length = (len(one) - start).to_bytes(2)
+        _put_sum(one, at, begin + length + one[start:], udp=not tcp)
         found.append(bytes(one))
     return found
 

@@ -260,7 +260,7 @@ static enum step put_joined(struct session *session, struct flow *flow,
         }
     }
     enum step step = STEP_NOTHING;
-    if (joined.count > 1) {
+    if (joined.count > 1 && (joined.tcp ? session->joins_tcp : session->joins_udp)) {
         memset(header, 0, session->prefix_length);
         joined_end(&joined, header);
         ssize_t count = end_write(end, header, session->prefix_length + joined.length);
@@ -274,9 +274,14 @@ static enum step put_joined(struct session *session, struct flow *flow,
             step = STEP_MOVED;
         } else if (count == -EAGAIN || count == -ENOBUFS) {
             step = refused(session, flow, (int)-count);
-        } else if (count != -EIO) {
+        } else if (count == -EIO) {
+            /* The device is down: so it would go with each. */
+            add(&flow->count.drops, joined.count);
+            taken(flow, advance);
+            step = STEP_MOVED;
+        } else if (count != -ENOMEM) {
             /* Each alone then, and from now on: an old kernel does not take such. */
-            session->joins = false;
+            *(joined.tcp ? &session->joins_tcp : &session->joins_udp) = false;
         }
     }
     buffer_give(session->pool, &whole);
@@ -390,7 +395,7 @@ static enum step deliver(struct session *session, struct flow *flow)
         }
         bool packet = kind == UNIT_PACKET;
         step = STEP_NOTHING;
-        if (session->joins && flow->direction == DECRYPT)
+        if ((session->joins_tcp || session->joins_udp) && flow->direction == DECRYPT)
             step = put_joined(session, flow, &unit);
         if (step == STEP_NOTHING)
             step = end->ssl ? put_tls(session, flow, &unit, packet)

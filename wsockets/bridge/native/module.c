@@ -202,7 +202,7 @@ static PyObject *session_object_new(PyTypeObject *type, PyObject *args, PyObject
     session->flows[ENCRYPT].bridged = encrypt;
     session->flows[DECRYPT].bridged = decrypt;
     session->half_close = half_close;
-    session->segmented = session->joins = segmented;
+    session->segmented = session->joins_tcp = session->joins_udp = segmented;
     session->framing = (enum framing)framing;
     session->mtu = (size_t)mtu;
     session->idle_time = idle < 1e9 ? nanoseconds(idle) : 0;

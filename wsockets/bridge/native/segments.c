@@ -85,6 +85,19 @@ static bool complete(const uint8_t *header, uint8_t *packet, size_t length)
     return true;
 }
 
+/* Of a long packet, the pseudo-header's sum without a length. Where the checksum is to be
+   completed it is in its field: so the kernel's last word on the addresses is known, which
+   are not those of the IP header where that has a route (RFC 791, LSRR; RFC 8200, 4.4). */
+static uint64_t begin_of(const uint8_t *packet, size_t transport, size_t own, bool tcp,
+                         bool needs)
+{
+    if (!needs)
+        return pseudo(packet, tcp ? TCP : UDP, 0);
+    uint8_t less[2];
+    put16(less, ~own);
+    return add_up(add_up(0, less, 2), packet + transport + (tcp ? TCP_SUM : UDP_SUM), 2);
+}
+
 bool segments_begin(struct segments *segments, const uint8_t *header, uint8_t *packet,
                     size_t length)
 {
@@ -94,19 +107,23 @@ bool segments_begin(struct segments *segments, const uint8_t *header, uint8_t *p
         return !(header[0] & NEEDS_CHECKSUM) || complete(header, packet, length);
     if (kind != LONG_TCP4 && kind != LONG_TCP6 && kind != LONG_UDP)
         return false;
-    size_t transport = field(header, 6);
     unsigned version = length ? packet[0] >> 4 : 0;
-    bool tcp = kind != LONG_UDP;
-    if (!(header[0] & NEEDS_CHECKSUM) || length > SEGMENTS_LONGEST ||
-        !(version == 4 || version == 6) || (kind == LONG_TCP4 && version != 4) ||
-        (kind == LONG_TCP6 && version != 6) || transport < (version == 4 ? IP4 : IP6) ||
-        transport + (tcp ? 20 : 8) > length)
+    bool tcp = kind != LONG_UDP, needs = header[0] & NEEDS_CHECKSUM;
+    size_t transport = version == 4 ? (size_t)(packet[0] & 15) * 4 : IP6;
+    if (needs)
+        transport = field(header, 6);
+    if (length > SEGMENTS_LONGEST || !(version == 4 || version == 6) ||
+        (kind == LONG_TCP4 && version != 4) || (kind == LONG_TCP6 && version != 6) ||
+        transport < (version == 4 ? IP4 : IP6) || transport + (tcp ? 20 : 8) > length)
+        return false;
+    if (!needs && packet[version == 4 ? 9 : 6] != (tcp ? TCP : UDP))
         return false;
     size_t own = tcp ? (size_t)(packet[transport + 12] >> 4) * 4 : 8;
     size_t piece = field(header, 4);
     if (own < (tcp ? 20 : 8) || transport + own >= length || piece == 0 ||
         (version == 4 && (size_t)(packet[0] & 15) * 4 != transport))
         return false;
+    segments->begin = begin_of(packet, transport, length - transport, tcp, needs);
     segments->transport = transport;
     segments->headers = transport + own;
     segments->piece = piece;
@@ -152,11 +169,10 @@ size_t segments_next(struct segments *segments, uint8_t *into)
     } else {
         put16(transport + 4, own);
     }
-    uint8_t *sum = transport + (segments->tcp ? TCP_SUM : UDP_SUM);
+    uint8_t *sum = transport + (segments->tcp ? TCP_SUM : UDP_SUM), words[2];
     put16(sum, 0);
-    put_sum(sum,
-            add_up(pseudo(into, segments->tcp ? TCP : UDP, own), transport, own),
-            !segments->tcp);
+    put16(words, own);
+    put_sum(sum, add_up(add_up(segments->begin, words, 2), transport, own), !segments->tcp);
     segments->taken += payload;
     segments->index++;
     return length;

@@ -27,6 +27,7 @@ struct segments {
     size_t piece;     /* bytes of payload in each but the last; 0: it is no long packet */
     size_t taken;     /* bytes of payload that are in segments by now */
     unsigned index;   /* of the next segment */
+    uint64_t begin;   /* the pseudo-header's sum, but for the length */
     bool tcp;
 };
 

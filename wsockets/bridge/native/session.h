@@ -101,7 +101,7 @@ struct session {
     size_t prefix_length, mtu;
     uint8_t *prefix;       /* malloc'ed, or NULL */
     bool segmented;        /* what is read has a virtio header for prefix (segments.h) */
-    bool joins;            /* what is written may be many packets at a time */
+    bool joins_tcp, joins_udp; /* what is written may be many packets at a time */
     int64_t idle_time; /* nanoseconds; 0: no limit */
     bool half_close;   /* pass the end of one side on to the other */
 
