@@ -8,8 +8,8 @@ NATIVE := wsockets/bridge/_native.abi3.so
 STRICT := -Wall -Wextra -Werror $(shell $(CC) -fanalyzer -E - </dev/null >/dev/null 2>&1 && echo -fanalyzer)
 PYTEST := $(BIN)/python -m pytest
 # One more try where a program or the machine was slow, shown with its traceback at the
-# end; not for a crash, and not for more than three. `make stress` gives none.
-PATIENTLY := --reruns 1 --max-suite-reruns 3 --rerun-show-tracebacks
+# end; not for a crash, and not for more than five. `make stress` gives none.
+PATIENTLY := --reruns 1 --max-suite-reruns 5 --rerun-show-tracebacks
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help

@@ -4,7 +4,8 @@ Two snapshots tell what a piece of code has left behind. A descriptor counts by
 its number and by what it leads to (`/proc/self/fd` names sockets and pipes by
 inode), so that one closed and another opened is seen. Idle threads of trio's
 cache, which trio keeps for ten seconds for the next job, are nobody's leak;
-asyncio and AnyIO keep theirs as long as the loop runs, and libuv for good.
+asyncio and AnyIO keep theirs as long as the loop runs, and libuv and the kernel
+(for libuv's io_uring) for good.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import trio
 __all__ = ["Snapshot", "few_descriptors", "left_behind", "tasks"]
 
 KEPT_THREAD = re.compile(
-    r"Trio thread \d+|AnyIO worker thread|asyncio_\d+|libuv-worker"
+    r"Trio thread \d+|AnyIO worker thread|asyncio_\d+|libuv-worker|iou-(wrk|sqp)-\d+"
 )
 
 

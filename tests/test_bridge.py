@@ -664,6 +664,13 @@ async def test_leaving_the_block_with_an_error_stops_it_as_well(
             async with near.bridge(sink) as bridge:
                 raise ValueError("mine")
         assert bridge.result().reason == "stopped"
+        with loops.CancelScope() as early:
+            # Perhaps it is not even entered.
+            early.cancel()
+            async with near.bridge(sink):
+                await loops.sleep_forever()
+        assert early.cancelled_caught
+        assert not near.readable.locked
         with loops.move_on_after(0.01) as scope:
             async with near.bridge(sink) as bridge:
                 await loops.sleep_forever()

@@ -282,7 +282,7 @@ class Bridge:
             await self._closed
             raise
         except BaseException:
-            self.stop(0)
+            await self._stop_at_once()
             raise
         return self
 
@@ -295,7 +295,10 @@ class Bridge:
         """Stop; the socket can be read from and written to again."""
         if error is None:
             await self.stop()
-            return
+        else:
+            await self._stop_at_once()
+
+    async def _stop_at_once(self) -> None:
         with self._runtime.scope(shield=True):
             await self.stop(0)
 
