@@ -178,22 +178,22 @@ def read_failure(connection: SSL.Connection) -> SocketError:
     raise AssertionError("the read succeeds")
 
 
-def grown(step: Callable[[], object], count: int, *, warm: int) -> int:
+def grown(step: Callable[[], object], count: int, *, warm: int, rounds: int = 3) -> int:
     """How many bytes more are allocated by each of `count` steps.
 
     What C's malloc() has given out, which is where OpenSSL keeps its objects;
-    Python has its own place for small ones. The best of three rounds: a leak shows
+    Python has its own place for small ones. The best of `rounds`: a leak shows
     in every one, whatever else goes on.
     """
     for _ in range(warm):
         step()
-    rounds = []
-    for _ in range(3):
+    found = []
+    for _ in range(rounds):
         before = _allocated()
         for _ in range(count):
             step()
-        rounds.append((_allocated() - before) // count)
-    return min(rounds)
+        found.append((_allocated() - before) // count)
+    return min(found)
 
 
 class _Mallinfo(ctypes.Structure):

@@ -244,7 +244,7 @@ def test_many_datagrams_at_a_time_come_one_by_one(
     here(main)
 
 
-def test_what_is_joined_for_a_TUN_that_is_down_is_dropped_one_by_one(
+def test_what_is_joined_for_a_TUN_that_is_down_is_dropped_and_counted(
     engine: Engine, kind: Kind, here: Here
 ) -> None:
     async def main() -> None:
